@@ -1,0 +1,442 @@
+// The addon's exports: argument checks, and state per environment, so that every worker thread has its own. No statics.
+//
+// JavaScript sees two classes, Poller and Turn, and a handful of functions. Results are numbers: a value, or a negative errno.
+// src/native.ts gives them types and is the only module that calls them.
+#include <fcntl.h>
+#include <napi.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <utility>
+
+#include "args.h"
+#include "async_context.h"
+#include "host.h"
+#include "poller.h"
+#include "sockets.h"
+#include "syscalls.h"
+#include "trace.h"
+#include "turn.h"
+
+namespace onewait {
+namespace {
+
+// napi_type_tag: unwrapping an object of another class would be a type confusion, and instanceof can be forged.
+constexpr napi_type_tag kPollerTag = {0x6f6e65776169744aULL, 0x706f6c6c65720001ULL};
+
+struct Environment {
+  TraceSlotRef slot = std::make_shared<TraceSlot>();
+  std::unique_ptr<Trace> trace;
+
+  void end_trace() {
+    slot->active = nullptr;
+    trace.reset();
+  }
+};
+
+Environment& environment(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
+Trace* trace_of(Napi::Env env) { return environment(env).slot->active; }
+Napi::Value number(Napi::Env env, double value) { return Napi::Number::New(env, value); }
+
+/** Milliseconds to nanoseconds, rounded up so that a wait never ends early; negative or infinite: forever. */
+int64_t to_timeout_ns(double ms) {
+  if (ms < 0 || std::isinf(ms)) return Poller::kForever;
+  return static_cast<int64_t>(std::ceil(std::min(ms, 1e12) * 1e6));
+}
+
+class PollerWrap : public Napi::ObjectWrap<PollerWrap> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "Poller",
+                       {InstanceMethod<&PollerWrap::add>("add"), InstanceMethod<&PollerWrap::modify>("modify"),
+                        InstanceMethod<&PollerWrap::remove>("remove"), InstanceMethod<&PollerWrap::wait>("wait"),
+                        InstanceMethod<&PollerWrap::fileno>("fileno"), InstanceMethod<&PollerWrap::close>("close")});
+  }
+
+  explicit PollerWrap(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+    Args args(info);
+    const std::string kind = args.string(0, "kind");
+    if (!args.ok()) return;
+    const TraceSlotRef& slot = environment(info.Env()).slot;
+    int error = 0;
+    if (kind == "epoll") poller_ = make_epoll_poller(slot, &error);
+    else if (kind == "poll") poller_ = make_poll_poller(slot);
+    else if (kind == "select") poller_ = make_select_poller(slot);
+    else Napi::RangeError::New(info.Env(), "The poller must be 'epoll', 'poll' or 'select'").ThrowAsJavaScriptException();
+    error_ = error;
+    napi_type_tag_object(info.Env(), info.This(), &kPollerTag);
+  }
+
+  const std::shared_ptr<Poller>& poller() const { return poller_; }
+
+ private:
+  // A poller that is closed, or was never made, answers as the kernel would: EBADF, or what epoll_create1 said.
+  int missing() const { return error_ < 0 ? error_ : -EBADF; }
+
+  Napi::Value add(const Napi::CallbackInfo& info) {
+    Args args(info);
+    const int fd = args.fd(0);
+    const int events = args.integer(1, "events", 1, 3);
+    const int generation = args.integer(2, "generation", 1);
+    if (!args.ok()) return {};
+    return number(info.Env(), poller_ ? poller_->add(fd, static_cast<uint32_t>(events), static_cast<uint32_t>(generation)) : missing());
+  }
+
+  Napi::Value modify(const Napi::CallbackInfo& info) {
+    Args args(info);
+    const int fd = args.fd(0);
+    const int events = args.integer(1, "events", 1, 3);
+    if (!args.ok()) return {};
+    return number(info.Env(), poller_ ? poller_->modify(fd, static_cast<uint32_t>(events)) : missing());
+  }
+
+  Napi::Value remove(const Napi::CallbackInfo& info) {
+    Args args(info);
+    const int fd = args.fd(0);
+    if (!args.ok()) return {};
+    return number(info.Env(), poller_ ? poller_->remove(fd) : missing());
+  }
+
+  /** wait(timeoutMs): an Int32Array of (fd, generation, events), or -errno. Resumed after EINTR with what is left of the timeout. */
+  Napi::Value wait(const Napi::CallbackInfo& info) {
+    Args args(info);
+    const double ms = args.number(0, "timeoutMs", -1, std::numeric_limits<double>::infinity());
+    if (!args.ok()) return {};
+    if (!poller_) return number(info.Env(), missing());
+    int64_t timeout_ns = to_timeout_ns(ms);
+    const uint64_t start = monotonic_ns();
+    std::vector<Ready> ready;
+    int result;
+    int64_t left = timeout_ns;
+    while ((result = poller_->wait(left, ready)) == -EINTR) {
+      if (timeout_ns < 0) continue;
+      left = std::max<int64_t>(0, timeout_ns - static_cast<int64_t>(monotonic_ns() - start));
+    }
+    if (result < 0) return number(info.Env(), result);
+    Napi::Int32Array events = Napi::Int32Array::New(info.Env(), ready.size() * 3);
+    for (size_t i = 0; i < ready.size(); ++i) {
+      events[i * 3] = ready[i].fd;
+      events[i * 3 + 1] = static_cast<int32_t>(ready[i].generation);
+      events[i * 3 + 2] = static_cast<int32_t>(ready[i].events);
+    }
+    return events;
+  }
+
+  Napi::Value fileno(const Napi::CallbackInfo& info) { return number(info.Env(), poller_ ? poller_->fileno() : missing()); }
+
+  Napi::Value close(const Napi::CallbackInfo& info) {
+    poller_.reset();
+    return info.Env().Undefined();
+  }
+
+  std::shared_ptr<Poller> poller_;
+  int error_ = 0;
+};
+
+class TurnWrap : public Napi::ObjectWrap<TurnWrap> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "Turn",
+                       {InstanceMethod<&TurnWrap::shared>("shared"), InstanceMethod<&TurnWrap::set_areas>("setAreas"),
+                        InstanceMethod<&TurnWrap::flush>("flush"), InstanceMethod<&TurnWrap::run>("run"),
+                        InstanceMethod<&TurnWrap::now>("now"), InstanceMethod<&TurnWrap::forget>("forget"),
+                        InstanceMethod<&TurnWrap::start>("start"), InstanceMethod<&TurnWrap::stop>("stop"),
+                        InstanceMethod<&TurnWrap::ref>("ref"), InstanceMethod<&TurnWrap::unref>("unref")});
+  }
+
+  explicit TurnWrap(const Napi::CallbackInfo& info) : ObjectWrap(info), env_(info.Env()) {
+    bool is_poller = false;
+    if (info[0].IsObject()) napi_check_object_type_tag(env_, info[0], &kPollerTag, &is_poller);
+    PollerWrap* wrap = is_poller ? PollerWrap::Unwrap(info[0].As<Napi::Object>()) : nullptr;
+    if (wrap == nullptr || !wrap->poller()) {
+      Napi::TypeError::New(env_, "The argument \"poller\" must be an open Poller").ThrowAsJavaScriptException();
+      return;
+    }
+    poller_ = wrap->poller();
+    turn_ = std::make_shared<Turn>(poller_.get(), environment(env_).slot);
+  }
+
+  ~TurnWrap() override {
+    if (host_ && *host_) (*host_)->close();
+  }
+
+ private:
+  /** The memory shared with the turn; src/driver.ts knows its layout. Native owns it, so that no transfer can pull it away. */
+  Napi::Value shared(const Napi::CallbackInfo& info) {
+    auto* keeper = new std::shared_ptr<Turn::Shared>(turn_->shared());
+    return Napi::ArrayBuffer::New(
+        env_, keeper->get(), sizeof(Turn::Shared), [](Napi::Env, void*, std::shared_ptr<Turn::Shared>* held) { delete held; }, keeper);
+  }
+
+  /** setAreas(page, slab): ArrayBuffers that reads land in, from now on. Their cursors go back to 0. */
+  Napi::Value set_areas(const Napi::CallbackInfo& info) {
+    Args args(info);
+    const Napi::ArrayBuffer page = args.array_buffer(0, "page");
+    const Napi::ArrayBuffer slab = args.array_buffer(1, "slab");
+    if (!args.ok()) return {};
+    page_.Reset(page, 1);
+    slab_.Reset(slab, 1);
+    return info.Env().Undefined();
+  }
+
+  Napi::Value flush(const Napi::CallbackInfo& info) { return number(info.Env(), turn_->flush()); }
+
+  /** run(): one blocking turn, without libuv. The number of completions, or -errno. */
+  Napi::Value run(const Napi::CallbackInfo& info) {
+    look_up_areas(this);
+    const int64_t timeout_ns = turn_->timeout_ns();
+    const int unwritten = turn_->flush();
+    return number(info.Env(), turn_->wait(unwritten > 0 ? 0 : timeout_ns));
+  }
+
+  Napi::Value now(const Napi::CallbackInfo& info) { return number(info.Env(), turn_->now_ms()); }
+
+  Napi::Value forget(const Napi::CallbackInfo& info) {
+    Args args(info);
+    const int fd = args.fd(0);
+    if (args.ok()) turn_->forget(fd);
+    return info.Env().Undefined();
+  }
+
+  /** start(dispatch): hosted by libuv from now on; dispatch() is called once per batch. */
+  Napi::Value start(const Napi::CallbackInfo& info) {
+    Args args(info);
+    const Napi::Function dispatch = args.function(0, "dispatch");
+    if (!args.ok()) return {};
+    if (!host_ || !*host_) host_ = Host::create(env_, turn_, look_up_areas, this);
+    return number(env_, (*host_)->start(info.This(), dispatch));
+  }
+
+  Napi::Value stop(const Napi::CallbackInfo& info) {
+    if (host_ && *host_) (*host_)->stop();
+    return info.Env().Undefined();
+  }
+
+  Napi::Value ref(const Napi::CallbackInfo& info) {
+    if (host_ && *host_) (*host_)->ref();
+    return info.Env().Undefined();
+  }
+
+  Napi::Value unref(const Napi::CallbackInfo& info) {
+    if (host_ && *host_) (*host_)->unref();
+    return info.Env().Undefined();
+  }
+
+  /** Pointers are fetched per turn and never kept across JavaScript: a page can be detached by whoever holds a chunk of it. */
+  static void look_up_areas(void* self) {
+    auto* wrap = static_cast<TurnWrap*>(self);
+    wrap->turn_->set_areas(area(wrap->env_, wrap->page_), area(wrap->env_, wrap->slab_));
+  }
+
+  static Turn::Area area(napi_env env, const Napi::Reference<Napi::ArrayBuffer>& reference) {
+    napi_value buffer = nullptr;
+    void* data = nullptr;
+    size_t length = 0;
+    if (reference.IsEmpty() || napi_get_reference_value(env, reference, &buffer) != napi_ok || buffer == nullptr) return {};
+    if (napi_get_arraybuffer_info(env, buffer, &data, &length) != napi_ok) return {};
+    return {static_cast<uint8_t*>(data), length};
+  }
+
+  Napi::Env env_;
+  std::shared_ptr<Poller> poller_;
+  std::shared_ptr<Turn> turn_;
+  std::shared_ptr<Host*> host_;
+  Napi::Reference<Napi::ArrayBuffer> page_;
+  Napi::Reference<Napi::ArrayBuffer> slab_;
+};
+
+Napi::Value to_object(Napi::Env env, const SocketAddress& address) {
+  const Address formatted = address.format();
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("address", formatted.host);
+  object.Set("family", formatted.family == 6 ? "IPv6" : "IPv4");
+  object.Set("port", formatted.port);
+  return object;
+}
+
+std::optional<SocketAddress> address_argument(Args& args, Napi::Env env) {
+  const std::string host = args.string(0, "host");
+  const int port = args.integer(1, "port", 0, 65535);
+  SocketAddress address;
+  if (!args.ok()) return std::nullopt;
+  if (address.parse(host, port)) return address;
+  Napi::TypeError::New(env, "The argument \"host\" must be a numeric IPv4 or IPv6 address here; resolve names first").ThrowAsJavaScriptException();
+  return std::nullopt;
+}
+
+Napi::Value listen(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const auto address = address_argument(args, info.Env());
+  if (!address) return {};
+  const int backlog = args.integer(2, "backlog");
+  if (!args.ok()) return {};
+  return number(info.Env(), tcp_listen(trace_of(info.Env()), *address, backlog, args.boolean(3)));
+}
+
+Napi::Value connect(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const auto address = address_argument(args, info.Env());
+  if (!address) return {};
+  return number(info.Env(), tcp_connect(trace_of(info.Env()), *address));
+}
+
+Napi::Value accept(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int fd = args.fd(0);
+  if (!args.ok()) return {};
+  SocketAddress peer;
+  return number(info.Env(), tcp_accept(trace_of(info.Env()), fd, &peer));
+}
+
+/** Runs `call` on an fd and a piece of memory, retried after EINTR. */
+template <typename Call>
+Napi::Value transfer(const Napi::CallbackInfo& info, Syscall name, Call call) {
+  Args args(info);
+  const int fd = args.fd(0);
+  const Turn::Area area = args.bytes(1);
+  if (!args.ok()) return {};
+  Trace* trace = trace_of(info.Env());
+  const uint64_t start = trace ? monotonic_ns() : 0;
+  int64_t result;
+  do {
+    result = outcome(call(fd, area.data, area.length));
+  } while (result == -EINTR);
+  if (trace) trace->syscall(start, name, fd, static_cast<int64_t>(area.length), result);
+  return number(info.Env(), static_cast<double>(result));
+}
+
+Napi::Value recv(const Napi::CallbackInfo& info) {
+  return transfer(info, Syscall::kRecv, [](int fd, void* data, size_t length) { return ::recv(fd, data, length, 0); });
+}
+
+Napi::Value send(const Napi::CallbackInfo& info) {
+  return transfer(info, Syscall::kSend, [](int fd, const void* data, size_t length) { return ::send(fd, data, length, MSG_NOSIGNAL); });
+}
+
+Napi::Value shutdown(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int fd = args.fd(0);
+  if (!args.ok()) return {};
+  Trace* trace = trace_of(info.Env());
+  const uint64_t start = trace ? monotonic_ns() : 0;
+  const int64_t result = outcome(::shutdown(fd, SHUT_WR));
+  if (trace) trace->syscall(start, Syscall::kShutdown, fd, SHUT_WR, result);
+  return number(info.Env(), static_cast<double>(result));
+}
+
+Napi::Value close(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int fd = args.fd(0);
+  if (!args.ok()) return {};
+  Trace* trace = trace_of(info.Env());
+  const uint64_t start = trace ? monotonic_ns() : 0;
+  const int64_t result = outcome(::close(fd));
+  if (trace) trace->syscall(start, Syscall::kClose, fd, 0, result);
+  return number(info.Env(), static_cast<double>(result));
+}
+
+/** A descriptor in reserve: closing it makes room to accept, and so to shed, a connection when the table is full. */
+Napi::Value open_spare(const Napi::CallbackInfo& info) {
+  return number(info.Env(), static_cast<double>(outcome(::open("/dev/null", O_RDONLY | O_CLOEXEC))));
+}
+
+Napi::Value socket_error(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int fd = args.fd(0);
+  return args.ok() ? number(info.Env(), onewait::socket_error(fd)) : Napi::Value();
+}
+
+/** socketName(fd, peer): { address, family, port }, or -errno. */
+Napi::Value socket_name(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int fd = args.fd(0);
+  if (!args.ok()) return {};
+  SocketAddress address;
+  const int result = onewait::socket_name(fd, args.boolean(1), &address);
+  return result < 0 ? number(info.Env(), result) : to_object(info.Env(), address);
+}
+
+Napi::Value trace_open(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const std::string path = args.string(0, "path");
+  const int records = args.integer(1, "records", 1, 1 << 26);
+  if (!args.ok()) return {};
+  Environment& environment = onewait::environment(info.Env());
+  int error = 0;
+  environment.end_trace();
+  environment.trace = Trace::open(path.c_str(), static_cast<size_t>(records), &error);
+  environment.slot->active = environment.trace.get();
+  return number(info.Env(), error);
+}
+
+/** traceClose(): everything is in the file when it returns. How many records were lost. */
+Napi::Value trace_close(const Napi::CallbackInfo& info) {
+  Environment& environment = onewait::environment(info.Env());
+  const double lost = environment.trace ? static_cast<double>(environment.trace->lost()) : 0;
+  environment.end_trace();
+  return number(info.Env(), lost);
+}
+
+Napi::Value trace_task(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int task = args.integer(0, "task");
+  if (Trace* trace = trace_of(info.Env()); trace && args.ok()) trace->set_task(static_cast<uint32_t>(task));
+  return info.Env().Undefined();
+}
+
+/** traceEvent(kind, code, task, fd, generation, mask, arg) */
+Napi::Value trace_event(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int kind = args.integer(0, "kind", 1, 255);
+  const int code = args.integer(1, "code", 0, 255);
+  const int task = args.integer(2, "task");
+  const int fd = args.integer(3, "fd", -1);
+  const int generation = args.integer(4, "generation");
+  const int mask = args.integer(5, "mask", 0, 65535);
+  const double arg = args.number(6, "arg", -9e15, 9e15);
+  if (Trace* trace = trace_of(info.Env()); trace && args.ok()) {
+    trace->event(static_cast<Kind>(kind), static_cast<uint8_t>(code), static_cast<uint32_t>(task), fd, static_cast<uint32_t>(generation),
+                 static_cast<uint32_t>(mask), static_cast<int64_t>(arg));
+  }
+  return info.Env().Undefined();
+}
+
+/** traceText(what, task, fd, generation, text) */
+Napi::Value trace_text(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int what = args.integer(0, "what", 1, 255);
+  const int task = args.integer(1, "task");
+  const int fd = args.integer(2, "fd", -1);
+  const int generation = args.integer(3, "generation");
+  const std::string text = args.string(4, "text");
+  if (Trace* trace = trace_of(info.Env()); trace && args.ok()) {
+    trace->text(static_cast<TextKind>(what), static_cast<uint32_t>(task), fd, static_cast<uint32_t>(generation), text);
+  }
+  return info.Env().Undefined();
+}
+
+Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  auto* data = new Environment();
+  env.SetInstanceData(data);
+  // The trace reaches the disk also when the program ends by process.exit or a worker is terminated.
+  env.AddCleanupHook([data] { data->end_trace(); });
+  exports.Set("Poller", PollerWrap::define(env));
+  exports.Set("Turn", TurnWrap::define(env));
+  const std::pair<const char*, Napi::Value (*)(const Napi::CallbackInfo&)> functions[] = {
+      {"listen", listen}, {"connect", connect}, {"accept", accept}, {"recv", recv}, {"send", send}, {"shutdown", shutdown}, {"close", close},
+      {"openSpare", open_spare}, {"socketError", socket_error}, {"socketName", socket_name}, {"traceOpen", trace_open},
+      {"traceClose", trace_close}, {"traceTask", trace_task}, {"traceEvent", trace_event}, {"traceText", trace_text},
+  };
+  for (const auto& [name, function] : functions) exports.Set(name, Napi::Function::New(env, function, name));
+  export_async_context(env, exports);
+  return exports;
+}
+
+}  // namespace
+}  // namespace onewait
+
+static Napi::Object init_onewait(Napi::Env env, Napi::Object exports) { return onewait::initialize(env, exports); }
+
+NODE_API_MODULE(onewait, init_onewait)

@@ -1,0 +1,104 @@
+// Checks what JavaScript hands over. napi_get_value_int32 would turn NaN into 0 (standard input!) and 2^32 + 5 into 5, so numbers are read
+// as doubles and must be whole and in range. The first bad argument leaves a pending TypeError or RangeError; ok() is then false.
+#pragma once
+
+#include <napi.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "turn.h"
+
+namespace onewait {
+
+class Args {
+ public:
+  explicit Args(const Napi::CallbackInfo& info) : info_(info), env_(info.Env()) {}
+
+  bool ok() const { return ok_; }
+
+  double number(size_t index, const char* name, double minimum, double maximum) {
+    const Napi::Value value = info_[index];
+    if (!value.IsNumber()) {
+      fail<Napi::TypeError>(name, "must be a number");
+      return 0;
+    }
+    const double number = value.As<Napi::Number>().DoubleValue();
+    if (!(number >= minimum && number <= maximum)) {
+      fail<Napi::RangeError>(name, "is out of range: " + std::to_string(number));
+      return 0;
+    }
+    return number;
+  }
+
+  int32_t integer(size_t index, const char* name, int32_t minimum = 0, int32_t maximum = std::numeric_limits<int32_t>::max()) {
+    const double value = number(index, name, minimum, maximum);
+    if (ok_ && value != std::trunc(value)) fail<Napi::RangeError>(name, "must be a whole number: " + std::to_string(value));
+    return ok_ ? static_cast<int32_t>(value) : 0;
+  }
+
+  int32_t fd(size_t index) { return integer(index, "fd"); }
+
+  std::string string(size_t index, const char* name) {
+    const Napi::Value value = info_[index];
+    if (value.IsString()) return value.As<Napi::String>().Utf8Value();
+    fail<Napi::TypeError>(name, "must be a string");
+    return {};
+  }
+
+  bool boolean(size_t index) { return info_[index].ToBoolean().Value(); }
+
+  Napi::Function function(size_t index, const char* name) {
+    const Napi::Value value = info_[index];
+    if (value.IsFunction()) return value.As<Napi::Function>();
+    fail<Napi::TypeError>(name, "must be a function");
+    return {};
+  }
+
+  Napi::ArrayBuffer array_buffer(size_t index, const char* name) {
+    const Napi::Value value = info_[index];
+    if (value.IsArrayBuffer()) return value.As<Napi::ArrayBuffer>();
+    fail<Napi::TypeError>(name, "must be an ArrayBuffer");
+    return {};
+  }
+
+  /** Arguments index, index + 1 and index + 2: a Uint8Array, an offset and a length in bytes, of which the last two lie within the first. */
+  Turn::Area bytes(size_t index) {
+    const Napi::Value value = info_[index];
+    if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+      fail<Napi::TypeError>("buffer", "must be a Uint8Array");
+      return {};
+    }
+    napi_value buffer;
+    void* data = nullptr;
+    size_t length = 0;
+    bool plain = false;
+    if (napi_get_typedarray_info(env_, value, nullptr, &length, &data, &buffer, nullptr) != napi_ok ||
+        napi_is_arraybuffer(env_, buffer, &plain) != napi_ok || !plain) {
+      // Another thread could shrink or write shared memory under the kernel's hands.
+      fail<Napi::TypeError>("buffer", "must not be backed by shared memory");
+      return {};
+    }
+    const double offset = number(index + 1, "offset", 0, static_cast<double>(length));
+    const double wanted = ok_ ? number(index + 2, "length", 0, static_cast<double>(length) - offset) : 0;
+    if (!ok_ || offset != std::trunc(offset) || wanted != std::trunc(wanted)) {
+      fail<Napi::RangeError>("offset and length", "must be whole numbers");
+      return {};
+    }
+    return {static_cast<uint8_t*>(data) + static_cast<size_t>(offset), static_cast<size_t>(wanted)};
+  }
+
+ private:
+  template <typename Error>
+  void fail(const char* name, const std::string& what) {
+    if (ok_) Error::New(env_, std::string("The argument \"") + name + "\" " + what).ThrowAsJavaScriptException();
+    ok_ = false;
+  }
+
+  const Napi::CallbackInfo& info_;
+  Napi::Env env_;
+  bool ok_ = true;
+};
+
+}  // namespace onewait

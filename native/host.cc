@@ -1,0 +1,128 @@
+#include "host.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace onewait {
+namespace {
+
+// Batches in a row before libuv gets a turn even if it did not ask for one: the fairness budget of the host.
+constexpr int kMaxTurns = 64;
+
+}  // namespace
+
+std::shared_ptr<Host*> Host::create(napi_env env, std::shared_ptr<Turn> turn, void (*before_wait)(void*), void* context) {
+  auto* host = new Host(env, std::move(turn), before_wait, context);
+  host->cell_ = std::make_shared<Host*>(host);
+  return host->cell_;
+}
+
+Host::Host(napi_env env, std::shared_ptr<Turn> turn, void (*before_wait)(void*), void* context)
+    : env_(env), turn_(std::move(turn)), before_wait_(before_wait), context_(context) {
+  napi_get_uv_event_loop(env, &loop_);
+  uv_check_init(loop_, &check_);
+  uv_idle_init(loop_, &idle_);
+  open_handles_ = 2;
+  check_.data = idle_.data = this;
+  // The handles would otherwise keep the process alive between runs.
+  unref();
+  napi_add_async_cleanup_hook(env, on_cleanup, this, &hook_);
+}
+
+int Host::start(napi_value receiver, napi_value dispatch) {
+  if (running_) return 0;
+  // uv_backend_fd is libuv's epoll descriptor: an epoll set can be polled like any other file (epoll(7), nesting).
+  if (const int result = turn_->watch_host(uv_backend_fd(loop_)); result < 0) return result;
+  napi_create_reference(env_, receiver, 1, &receiver_);
+  napi_create_reference(env_, dispatch, 1, &dispatch_);
+  uv_check_start(&check_, on_check);
+  uv_idle_start(&idle_, [](uv_idle_t*) {});
+  running_ = true;
+  return 0;
+}
+
+void Host::stop() {
+  if (!running_) return;
+  running_ = false;
+  uv_check_stop(&check_);
+  uv_idle_stop(&idle_);
+  turn_->unwatch_host();
+  napi_delete_reference(env_, std::exchange(receiver_, nullptr));
+  napi_delete_reference(env_, std::exchange(dispatch_, nullptr));
+}
+
+void Host::ref() {
+  uv_ref(reinterpret_cast<uv_handle_t*>(&check_));
+}
+
+void Host::unref() {
+  uv_unref(reinterpret_cast<uv_handle_t*>(&check_));
+  uv_unref(reinterpret_cast<uv_handle_t*>(&idle_));
+}
+
+void Host::close() {
+  if (*cell_ == nullptr) return;
+  *cell_ = nullptr;
+  stop();
+  uv_close(reinterpret_cast<uv_handle_t*>(&check_), on_closed);
+  uv_close(reinterpret_cast<uv_handle_t*>(&idle_), on_closed);
+}
+
+void Host::on_cleanup(napi_async_cleanup_hook_handle, void* self) { static_cast<Host*>(self)->close(); }
+
+void Host::on_closed(uv_handle_t* handle) {
+  Host* self = static_cast<Host*>(handle->data);
+  if (--self->open_handles_ > 0) return;
+  napi_remove_async_cleanup_hook(self->hook_);
+  delete self;
+}
+
+void Host::on_check(uv_check_t* handle) {
+  Host* self = static_cast<Host*>(handle->data);
+  uv_idle_stop(&self->idle_);  // while it is active libuv would say that its own timeout is 0
+  self->turns();
+  if (self->running_) uv_idle_start(&self->idle_, [](uv_idle_t*) {});
+}
+
+void Host::turns() {
+  napi_handle_scope scope;
+  for (int i = 0; i < kMaxTurns && running_; ++i) {
+    // 0 also when libuv has descriptors to register, handles to close, immediates to run, or was told to stop.
+    const int host_timeout_ms = uv_backend_timeout(loop_);
+    napi_open_handle_scope(env_, &scope);
+    before_wait_(context_);
+    const int unwritten = turn_->flush();
+    int64_t timeout_ns = unwritten > 0 ? 0 : turn_->timeout_ns();
+    if (host_timeout_ms >= 0) {
+      const int64_t host_ns = static_cast<int64_t>(host_timeout_ms) * 1'000'000;
+      timeout_ns = timeout_ns < 0 ? host_ns : std::min(timeout_ns, host_ns);
+    }
+    const int completions = turn_->wait(timeout_ns);
+    const bool work = completions > 0 || unwritten > 0 || turn_->shared()->head.runnable != 0 || turn_->deadline_due();
+    const bool healthy = !work || dispatch();
+    napi_close_handle_scope(env_, scope);
+    // A negative result other than EINTR cannot be cured by waiting again at once; libuv's turn in between bounds the rate.
+    if (!healthy || completions < 0 || turn_->host_ready()) return;
+    uv_update_time(loop_);
+    if (uv_backend_timeout(loop_) == 0) return;
+  }
+}
+
+/** Runs one batch in JavaScript. False when an exception escaped it, or when JavaScript cannot run any more (terminate). */
+bool Host::dispatch() {
+  napi_value receiver;
+  napi_value function;
+  napi_value result;
+  napi_get_reference_value(env_, receiver_, &receiver);
+  napi_get_reference_value(env_, dispatch_, &function);
+  const napi_status status = napi_make_callback(env_, nullptr, receiver, function, 0, nullptr, &result);
+  if (status == napi_ok) return true;
+  napi_value error;
+  bool pending = false;
+  if (napi_is_exception_pending(env_, &pending) == napi_ok && pending && napi_get_and_clear_last_exception(env_, &error) == napi_ok) {
+    napi_fatal_exception(env_, error);
+  }
+  return false;
+}
+
+}  // namespace onewait

@@ -1,0 +1,64 @@
+// The host: Node itself is one more descriptor of ours.
+//
+// While a hosted loop runs, libuv never blocks: an active idle handle makes its own poll return at once, and the one
+// blocking call of the process is our poller's wait, made in a check callback with libuv's backend descriptor in the set.
+// Timers, fs, http and signal handlers of Node go on working: when libuv's descriptor is ready or its timers are due we
+// return, and libuv runs a turn of its own.
+//
+// Why a check callback: it is called at depth 0, so napi_make_callback drains nextTicks and microtasks after each batch.
+// A function that blocks when called from JavaScript cannot: promises would never resume (ESM after an await, for one).
+//
+// - When nothing of ours is pending the handles are unreferenced, and the process ends by itself.
+// - An exception that escapes a batch becomes an uncaughtException, as in any callback of Node.
+// - The handles are closed by an asynchronous cleanup hook, without which a worker that exits crashes.
+#pragma once
+
+#include <node_api.h>
+#include <uv.h>
+
+#include <memory>
+
+#include "turn.h"
+
+namespace onewait {
+
+class Host {
+ public:
+  /**
+   * `before_wait(context)` looks up the memory of page and slab before every wait. The host deletes itself once its handles are closed,
+   * by close() or by the end of its environment, whichever comes first; the cell that is returned then holds null.
+   */
+  static std::shared_ptr<Host*> create(napi_env env, std::shared_ptr<Turn> turn, void (*before_wait)(void*), void* context);
+
+  /** Starts calling `dispatch` (a JavaScript function) once per batch. Returns 0 or -errno. */
+  int start(napi_value receiver, napi_value dispatch);
+  void stop();
+  void ref();
+  void unref();
+  void close();
+
+ private:
+  Host(napi_env env, std::shared_ptr<Turn> turn, void (*before_wait)(void*), void* context);
+  ~Host() = default;
+  static void on_check(uv_check_t* handle);
+  static void on_cleanup(napi_async_cleanup_hook_handle hook, void* self);
+  static void on_closed(uv_handle_t* handle);
+  void turns();
+  bool dispatch();
+
+  napi_env env_;
+  std::shared_ptr<Turn> turn_;
+  void (*before_wait_)(void*);
+  void* context_;
+  uv_loop_t* loop_ = nullptr;
+  uv_check_t check_;
+  uv_idle_t idle_;
+  int open_handles_ = 0;
+  bool running_ = false;
+  std::shared_ptr<Host*> cell_;
+  napi_ref receiver_ = nullptr;
+  napi_ref dispatch_ = nullptr;
+  napi_async_cleanup_hook_handle hook_ = nullptr;
+};
+
+}  // namespace onewait

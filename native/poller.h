@@ -1,0 +1,79 @@
+// The contract of the three pollers. test/selectors.test.ts runs one list of scenarios on all of them.
+//
+// - Level-triggered: readiness is reported on every wait until it is consumed or no longer asked for.
+// - A registration is (fd, generation). `wait` reports a registration only while it is current: an event that the
+//   kernel still holds for a removed or replaced registration is dropped here and never reaches JavaScript.
+// - HUP and ERR wake whatever the registration asked for, reading and writing alike, so no waiter sleeps through them.
+// - Files that the kernel cannot poll (regular files, directories, /dev/null) are always ready.
+// - A number that is not an open descriptor is -EBADF in `add` and `modify`, on every poller.
+// - A descriptor closed behind our back stops being reported; `remove` still works on it, whatever its number means now.
+// - `wait` is the only call in the program that blocks. It returns -EINTR when a signal interrupts it: the caller
+//   owns the deadline and recomputes it. It never returns before the timeout for lack of resolution: it rounds up.
+//
+// Deliberately absent: edge-triggering, and any knowledge of Node.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "trace.h"
+
+namespace onewait {
+
+inline constexpr uint32_t kRead = 1;
+inline constexpr uint32_t kWrite = 2;
+
+struct Ready {
+  int fd;
+  uint32_t generation;
+  uint32_t events;
+};
+
+class Poller {
+ public:
+  /** More ready descriptors than this are reported by the next wait: a bound on the work of one turn. */
+  static constexpr int kMaxReady = 1024;
+  /** `timeout_ns` for a wait without end. */
+  static constexpr int64_t kForever = -1;
+
+  virtual ~Poller() = default;
+  virtual int add(int fd, uint32_t events, uint32_t generation) = 0;
+  virtual int modify(int fd, uint32_t events) = 0;
+  virtual int remove(int fd) = 0;
+  /** Blocks until something is ready or the timeout has passed; appends to `ready` and returns how many, or -errno. */
+  virtual int wait(int64_t timeout_ns, std::vector<Ready>& ready) = 0;
+  /** The descriptor of the poller itself (epoll), or -1. */
+  virtual int fileno() const { return -1; }
+
+  bool has(int fd) const { return fd >= 0 && static_cast<size_t>(fd) < table_.size() && table_[fd].events != 0; }
+
+ protected:
+  explicit Poller(TraceSlotRef trace) : trace_(std::move(trace)) {}
+
+  struct Registration {
+    uint32_t generation = 0;
+    uint32_t events = 0;          // 0: no registration
+    bool always_ready = false;    // the kernel cannot poll this file
+  };
+
+  Registration& slot(int fd) {
+    if (static_cast<size_t>(fd) >= table_.size()) table_.resize(static_cast<size_t>(fd) + 1);
+    return table_[fd];
+  }
+  Trace* trace() const { return trace_->active; }
+
+  std::vector<Registration> table_;  // indexed by fd: numbers are small and dense (POSIX hands out the lowest free one)
+
+ private:
+  TraceSlotRef trace_;
+};
+
+std::unique_ptr<Poller> make_epoll_poller(TraceSlotRef trace, int* error);
+std::unique_ptr<Poller> make_poll_poller(TraceSlotRef trace);
+std::unique_ptr<Poller> make_select_poller(TraceSlotRef trace);
+
+/** The largest descriptor number select(2) can hold is FD_SETSIZE - 1. */
+inline constexpr int kSelectMaxFd = 1023;
+
+}  // namespace onewait

@@ -1,0 +1,121 @@
+#include "sockets.h"
+
+#include <arpa/inet.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include <charconv>
+
+#include "syscalls.h"
+
+namespace onewait {
+namespace {
+
+/** Runs one system call and, when tracing, records it. */
+template <typename Call>
+int64_t traced(Trace* trace, Syscall name, int fd, int64_t asked, Call call) {
+  const uint64_t start = trace ? monotonic_ns() : 0;
+  const int64_t result = outcome(call());
+  if (trace) trace->syscall(start, name, fd >= 0 ? fd : static_cast<int>(result), asked, result);
+  return result;
+}
+
+bool set_option(int fd, int level, int option, int value) { return ::setsockopt(fd, level, option, &value, sizeof value) == 0; }
+
+int64_t new_socket(Trace* trace, int family) {
+  return traced(trace, Syscall::kSocket, -1, 0, [&] { return ::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP); });
+}
+
+}  // namespace
+
+bool SocketAddress::parse(const std::string& host, int port) {
+  storage = {};
+  if (auto* v4 = reinterpret_cast<sockaddr_in*>(&storage); ::inet_pton(AF_INET, host.c_str(), &v4->sin_addr) == 1) {
+    v4->sin_family = AF_INET;
+    v4->sin_port = htons(static_cast<uint16_t>(port));
+    length = sizeof *v4;
+    return true;
+  }
+  const size_t percent = host.find('%');
+  auto* v6 = reinterpret_cast<sockaddr_in6*>(&storage);
+  if (::inet_pton(AF_INET6, host.substr(0, percent).c_str(), &v6->sin6_addr) != 1) return false;
+  v6->sin6_family = AF_INET6;
+  v6->sin6_port = htons(static_cast<uint16_t>(port));
+  if (percent != std::string::npos) {
+    const std::string scope = host.substr(percent + 1);
+    unsigned index = ::if_nametoindex(scope.c_str());
+    if (index == 0) std::from_chars(scope.data(), scope.data() + scope.size(), index);
+    if (index == 0) return false;
+    v6->sin6_scope_id = index;
+  }
+  length = sizeof *v6;
+  return true;
+}
+
+Address SocketAddress::format() const {
+  char text[INET6_ADDRSTRLEN] = "";
+  if (storage.ss_family == AF_INET) {
+    const auto* v4 = reinterpret_cast<const sockaddr_in*>(&storage);
+    ::inet_ntop(AF_INET, &v4->sin_addr, text, sizeof text);
+    return {text, 4, ntohs(v4->sin_port)};
+  }
+  if (storage.ss_family == AF_INET6) {
+    const auto* v6 = reinterpret_cast<const sockaddr_in6*>(&storage);
+    ::inet_ntop(AF_INET6, &v6->sin6_addr, text, sizeof text);
+    std::string host = text;
+    char name[IF_NAMESIZE];
+    if (v6->sin6_scope_id != 0 && ::if_indextoname(v6->sin6_scope_id, name)) host += std::string("%") + name;
+    return {host, 6, ntohs(v6->sin6_port)};
+  }
+  return {};
+}
+
+int tcp_listen(Trace* trace, const SocketAddress& address, int backlog, bool reuse_port) {
+  Fd fd(static_cast<int>(new_socket(trace, address.storage.ss_family)));
+  if (fd.get() < 0) return fd.release();
+  // SO_REUSEADDR: a restarted server binds although old connections linger in TIME_WAIT. TCP_NODELAY is inherited by accepted
+  // sockets on Linux (tcp(7)), so that it costs no call per connection; a server that answers small messages wants it.
+  bool ok = set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1) && set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
+  if (ok && reuse_port) ok = set_option(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1);
+  if (!ok) return static_cast<int>(outcome(-1));
+  const auto* name = reinterpret_cast<const sockaddr*>(&address.storage);
+  int64_t result = traced(trace, Syscall::kBind, fd.get(), 0, [&] { return ::bind(fd.get(), name, address.length); });
+  if (result == 0) result = traced(trace, Syscall::kListen, fd.get(), backlog, [&] { return ::listen(fd.get(), backlog); });
+  return result < 0 ? static_cast<int>(result) : fd.release();
+}
+
+int tcp_accept(Trace* trace, int listener, SocketAddress* peer) {
+  int64_t result;
+  do {
+    peer->length = sizeof peer->storage;
+    result = traced(trace, Syscall::kAccept4, listener, 0, [&] {
+      return ::accept4(listener, reinterpret_cast<sockaddr*>(&peer->storage), &peer->length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    });
+  } while (result == -EINTR);
+  return static_cast<int>(result);
+}
+
+int tcp_connect(Trace* trace, const SocketAddress& address) {
+  Fd fd(static_cast<int>(new_socket(trace, address.storage.ss_family)));
+  if (fd.get() < 0) return fd.release();
+  if (!set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1)) return static_cast<int>(outcome(-1));
+  const int64_t result = traced(trace, Syscall::kConnect, fd.get(), 0,
+                                [&] { return ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length); });
+  // EINTR: the attempt goes on by itself (connect(2)).
+  return result == 0 || result == -EINPROGRESS || result == -EINTR ? fd.release() : static_cast<int>(result);
+}
+
+int socket_error(int fd) {
+  int error = 0;
+  socklen_t length = sizeof error;
+  return ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0 ? static_cast<int>(outcome(-1)) : -error;
+}
+
+int socket_name(int fd, bool peer, SocketAddress* address) {
+  address->length = sizeof address->storage;
+  auto* name = reinterpret_cast<sockaddr*>(&address->storage);
+  return static_cast<int>(outcome(peer ? ::getpeername(fd, name, &address->length) : ::getsockname(fd, name, &address->length)));
+}
+
+}  // namespace onewait

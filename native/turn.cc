@@ -1,0 +1,154 @@
+#include "turn.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "syscalls.h"
+
+namespace onewait {
+
+Turn::Turn(Poller* poller, TraceSlotRef trace)
+    : poller_(poller), trace_(std::move(trace)), shared_(std::make_shared<Shared>()), origin_(monotonic_ns()) {
+  shared_->head.deadline = std::numeric_limits<double>::infinity();
+  ready_.reserve(Poller::kMaxReady);
+}
+
+int Turn::watch_host(int fd) {
+  const int result = poller_->add(fd, onewait::kRead, 0);
+  if (result == 0) host_fd_ = fd;
+  return result;
+}
+
+void Turn::unwatch_host() {
+  if (host_fd_ >= 0) poller_->remove(host_fd_);
+  host_fd_ = -1;
+}
+
+int64_t Turn::timeout_ns() const {
+  const SharedHead& head = shared_->head;
+  if (head.runnable != 0) return 0;
+  if (!std::isfinite(head.deadline)) return std::isnan(head.deadline) ? 0 : Poller::kForever;
+  const double left = std::ceil((head.deadline - now_ms()) * 1e6);
+  if (left <= 0) return 0;
+  // A wait of more than a day is cut; the loop finds nothing due and waits again. It keeps the arithmetic far from its limits.
+  return static_cast<int64_t>(std::min(left, 86'400e9));
+}
+
+int Turn::flush() {
+  SharedHead& head = shared_->head;
+  const size_t count = std::clamp<int64_t>(head.submissions, 0, kSubmissions);
+  head.submissions = 0;
+  head.unwritten = 0;
+  if (count == 0) return 0;
+  ++flushes_;
+  for (size_t i = 0; i < count; ++i) {
+    const Submission& submission = shared_->submissions[i];
+    if (submission.fd < 0 || submission.length < 0 || submission.offset < 0) continue;
+    if (submission.op == Submission::kRead) {
+      if (!poller_->has(submission.fd)) continue;
+      Slot& armed = slot(submission.fd);
+      armed.armed = submission.length;
+      armed.task = submission.task;
+    } else if (submission.op == Submission::kWrite) {
+      write(submission);
+    }
+  }
+  return head.unwritten;
+}
+
+void Turn::write(const Submission& submission) {
+  const size_t offset = static_cast<size_t>(submission.offset);
+  const size_t length = static_cast<size_t>(submission.length);
+  if (offset > kOutBytes || length > kOutBytes - offset) return;
+  const size_t fd = static_cast<size_t>(submission.fd);
+  const bool blocked = fd < slots_.size() && slots_[fd].blocked == flushes_;
+  int64_t result = 0;
+  if (!blocked) {
+    Trace* trace = trace_->active;
+    const uint64_t start = trace ? monotonic_ns() : 0;
+    do {
+      // MSG_NOSIGNAL: a peer that is gone is EPIPE here, never a signal.
+      result = outcome(::send(submission.fd, shared_->out + offset, length, MSG_NOSIGNAL));
+    } while (result == -EINTR);
+    if (trace) trace->syscall(start, Syscall::kSend, submission.fd, 0, submission.length, result, static_cast<uint32_t>(submission.task));
+    if (result == submission.length) return;
+    if (result == -EAGAIN) result = 0;
+    if (result >= 0) slot(submission.fd).blocked = flushes_;
+  }
+  shared_->unwritten[shared_->head.unwritten++] = {
+      Completion::kUnwritten, submission.fd, 0, static_cast<int32_t>(result), submission.offset, submission.length};
+}
+
+int Turn::wait(int64_t timeout_ns) {
+  SharedHead& head = shared_->head;
+  head.completions = 0;
+  host_ready_ = false;
+  ready_.clear();
+  const int result = poller_->wait(timeout_ns, ready_);
+  head.now = now_ms();
+  if (result < 0) return result;
+  Trace* trace = trace_->active;
+  for (Ready& ready : ready_) {
+    if (ready.fd == host_fd_) {
+      host_ready_ = true;
+      if (trace) trace->host(true);
+      continue;
+    }
+    if (trace) trace->ready(ready.fd, ready.generation, ready.events);
+    Slot& target = slot(ready.fd);
+    if ((ready.events & onewait::kRead) && target.armed > 0) {
+      if (!read(ready, target)) break;
+      ready.events &= ~onewait::kRead;
+    }
+    if (head.completions == Poller::kMaxReady) break;
+    if (ready.events != 0) complete(Completion::kReady, ready, static_cast<int32_t>(ready.events), 0);
+    if (head.completions == Poller::kMaxReady) break;
+  }
+  return head.completions;
+}
+
+/** Reads for the suspended reader. False when there is no memory left to read into: the turn ends here, nothing is lost. */
+bool Turn::read(const Ready& ready, Slot& target) {
+  SharedHead& head = shared_->head;
+  const size_t page_used = static_cast<size_t>(std::max(head.page_cursor, 0));
+  const size_t slab_used = static_cast<size_t>(std::max(head.slab_cursor, 0));
+  if (page_used + kSmall > page_.length || slab_used + kReadBytes > slab_.length) return false;
+  uint8_t* destination = slab_.data + slab_used;
+  const size_t wanted = std::min(static_cast<size_t>(target.armed), kReadBytes);
+  Trace* trace = trace_->active;
+  const uint64_t start = trace ? monotonic_ns() : 0;
+  int64_t result;
+  do {
+    result = outcome(::recv(ready.fd, destination, wanted, 0));
+  } while (result == -EINTR);
+  if (trace) {
+    trace->syscall(start, Syscall::kRecv, ready.fd, ready.generation, static_cast<int64_t>(wanted), result, static_cast<uint32_t>(target.task));
+  }
+  if (result == -EAGAIN) return true;  // readiness can be spurious (select(2), BUGS): still armed, waits again
+  target.armed = 0;
+  if (result >= static_cast<int64_t>(kSmall)) {
+    complete(Completion::kReadSlab, ready, static_cast<int32_t>(result), head.slab_cursor);
+    head.slab_cursor += static_cast<int32_t>(result);
+    return true;
+  }
+  complete(Completion::kReadPage, ready, static_cast<int32_t>(result), head.page_cursor);
+  if (result > 0) {
+    std::memcpy(page_.data + page_used, destination, static_cast<size_t>(result));
+    head.page_cursor += static_cast<int32_t>(result);
+  }
+  return true;
+}
+
+void Turn::complete(int32_t kind, const Ready& ready, int32_t result, int32_t offset) {
+  shared_->completions[shared_->head.completions++] = {kind, ready.fd, static_cast<int32_t>(ready.generation), result, offset, 0};
+}
+
+void Turn::forget(int fd) {
+  if (fd >= 0 && static_cast<size_t>(fd) < slots_.size()) slots_[fd] = {};
+}
+
+}  // namespace onewait

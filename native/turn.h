@@ -1,0 +1,131 @@
+// One turn of the loop below JavaScript: flush queued writes, wait, read for the suspended readers. One native call for all of it.
+//
+// JavaScript queues submissions in shared memory (no call), the turn carries them out, and what happened comes back as
+// completions in the same memory. The coroutine still suspends on its descriptor; only who issues the non-blocking
+// system call moves, and with it the price of a call per read and per write.
+//
+// - A READ submission arms its descriptor once: the first readiness after it is consumed by recv(2) right here.
+//   Readiness without an armed read is reported as such: that is how a bare `readable(fd)` is woken.
+// - Bytes land in JavaScript's own memory. Small reads are packed into a page, so that a chunk somebody keeps holds
+//   kilobytes, not the whole slab; large ones stay where the kernel put them. Nothing is rewound: a page or slab that
+//   is used up is replaced by JavaScript, never written again. When there is no room left the remaining descriptors
+//   simply stay ready, and the next turn, with fresh memory, reads them.
+// - A write that the kernel takes whole needs no completion. What it does not take is reported, and every later write
+//   of the same flush on that descriptor is reported untouched, so bytes never overtake each other.
+//
+// Plain C++; it knows nothing of Node. native/addon.cc gives it memory, native/host.cc gives it libuv.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "poller.h"
+#include "trace.h"
+
+namespace onewait {
+
+struct Submission {
+  static constexpr int32_t kRead = 1;   // length: at most this many bytes; 0 disarms
+  static constexpr int32_t kWrite = 2;  // offset, length: bytes in the out area
+  int32_t op, fd, offset, length, task;
+};
+
+struct Completion {
+  static constexpr int32_t kReady = 1;      // result: events
+  static constexpr int32_t kReadPage = 2;   // result: bytes, 0 at the end, or -errno; offset: in the page
+  static constexpr int32_t kReadSlab = 3;   // the same in the slab
+  static constexpr int32_t kUnwritten = 4;  // result: bytes written, or -errno; offset, length: the submission's
+  int32_t kind, fd, generation, result, offset, length;
+};
+
+/** The head of the shared memory. src/driver.ts mirrors it field by field. */
+struct SharedHead {
+  double deadline;            // JS -> native: when the next timer is due, ms on `now`'s clock; Infinity: never
+  double now;                 // native -> JS: the time after the last wait, ms
+  int32_t submissions;        // JS -> native: how many; native sets it to 0
+  int32_t completions;        // native -> JS
+  int32_t unwritten;          // native -> JS
+  int32_t runnable;           // JS -> native: 1 when tasks are ready to run: do not block
+  int32_t page_cursor;        // both
+  int32_t slab_cursor;        // both
+  int32_t reserved[6];
+};
+
+class Turn {
+ public:
+  static constexpr size_t kSubmissions = 4096;
+  static constexpr size_t kOutBytes = 256 * 1024;
+  /** A read never gets less room than this in the slab. */
+  static constexpr size_t kReadBytes = 64 * 1024;
+  /** Reads smaller than this are packed into the page. */
+  static constexpr size_t kSmall = 4096;
+
+  /** All memory shared with JavaScript, in one block that outlives both sides' last use of it. */
+  struct Shared {
+    SharedHead head;
+    Submission submissions[kSubmissions];
+    Completion completions[Poller::kMaxReady];
+    Completion unwritten[kSubmissions];
+    uint8_t out[kOutBytes];
+  };
+
+  /** Memory that JavaScript owns; it is looked up anew for every turn, since JavaScript may have detached it. */
+  struct Area {
+    uint8_t* data = nullptr;
+    size_t length = 0;
+  };
+
+  Turn(Poller* poller, TraceSlotRef trace);
+
+  std::shared_ptr<Shared> shared() const { return shared_; }
+  void set_areas(Area page, Area slab) {
+    page_ = page;
+    slab_ = slab;
+  }
+  /** libuv's backend descriptor: its readiness is not a completion, it ends the turn. */
+  int watch_host(int fd);
+  void unwatch_host();
+
+  /** Issues all queued writes and arms queued reads. Returns how many writes were left unfinished. */
+  int flush();
+  /** Blocks for at most `timeout_ns`, then reads for the armed. Returns the number of completions, or -errno (-EINTR). */
+  int wait(int64_t timeout_ns);
+  /** How long the loop itself allows the next wait to block: 0 when tasks are runnable, kForever when no timer is set. */
+  int64_t timeout_ns() const;
+  bool host_ready() const { return host_ready_; }
+  bool deadline_due() const { return shared_->head.deadline <= now_ms(); }
+  double now_ms() const { return static_cast<double>(monotonic_ns() - origin_) / 1e6; }
+  /** Forgets an armed read; every close of a descriptor passes here. */
+  void forget(int fd);
+
+ private:
+  struct Slot {
+    int32_t armed = 0;     // bytes wanted by the suspended reader, 0: none
+    int32_t task = 0;
+    uint32_t blocked = 0;  // the flush in which the kernel stopped taking bytes
+  };
+
+  Slot& slot(int fd) {
+    if (static_cast<size_t>(fd) >= slots_.size()) slots_.resize(static_cast<size_t>(fd) + 1);
+    return slots_[fd];
+  }
+  void write(const Submission& submission);
+  bool read(const Ready& ready, Slot& slot);
+  void complete(int32_t kind, const Ready& ready, int32_t result, int32_t offset);
+
+  Poller* poller_;
+  TraceSlotRef trace_;
+  std::shared_ptr<Shared> shared_;
+  Area page_;
+  Area slab_;
+  uint64_t origin_;
+  int host_fd_ = -1;
+  bool host_ready_ = false;
+  uint32_t flushes_ = 0;
+  std::vector<Slot> slots_;
+  std::vector<Ready> ready_;
+};
+
+}  // namespace onewait

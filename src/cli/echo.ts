@@ -1,0 +1,80 @@
+// `onewait echo`: the echo server, in both styles, as a user would write it. These are the coroutines that the README shows and the
+// benchmark measures.
+
+import { type Coroutine, type Listener, run, type Stream, spawn, tcp } from '../index.ts';
+import type { PollerName } from '../driver.ts';
+
+function* echo(conn: Stream): Coroutine<void> {
+  for (let chunk = yield* conn.read(); chunk !== null; chunk = yield* conn.read()) {
+    yield* conn.write(chunk);
+  }
+  yield* conn.close();
+}
+
+function* serve(listener: Listener): Coroutine<void> {
+  for (;;) {
+    const conn = yield* listener.accept();
+    spawn(echo(conn), { name: 'echo' });
+  }
+}
+
+async function echoAsync(conn: Stream): Promise<void> {
+  for (let chunk = await conn.read(); chunk !== null; chunk = await conn.read()) {
+    await conn.write(chunk);
+  }
+  await conn.close();
+}
+
+async function serveAsync(listener: Listener): Promise<void> {
+  for (;;) {
+    const conn = await listener.accept();
+    spawn(() => echoAsync(conn), { name: 'echo' });
+  }
+}
+
+export interface EchoOptions {
+  port: number;
+  host: string;
+  style: 'yield' | 'await';
+  poller: PollerName;
+  trace?: string | undefined;
+}
+
+/** What a peer's sudden end looks like: its business, and not worth a report. */
+const PEER_GONE = new Set(['ECONNRESET', 'EPIPE', 'ETIMEDOUT']);
+
+/** Serves until SIGINT or SIGTERM. Returns the signal's exit code. */
+export function echoServer(options: EchoOptions): Promise<number> {
+  const { port, host, poller, trace } = options;
+  const stop = new AbortController();
+  let exitCode = 0;
+  for (const [signal, code] of [['SIGINT', 130], ['SIGTERM', 143]] as const) {
+    process.once(signal, () => {
+      exitCode = code;
+      stop.abort();
+    });
+  }
+  return run(
+    function* () {
+      const listener = yield* tcp.listen({ host, port });
+      const server = spawn(options.style === 'yield' ? serve(listener) : () => serveAsync(listener), { name: 'accept' });
+      console.log(`listening on ${listener.address.address}:${listener.address.port}`);
+      try {
+        yield* server.join({ signal: stop.signal });
+      } catch (error) {
+        if (!stop.signal.aborted) throw error;
+      }
+      server.cancel();
+      listener.close();
+      return exitCode;
+    },
+    {
+      name: 'main',
+      poller,
+      trace,
+      onTaskError(error, task) {
+        if (!PEER_GONE.has((error as NodeJS.ErrnoException).code ?? '')) console.error(`${task} failed:`, error);
+      },
+    },
+  );
+}

@@ -1,0 +1,116 @@
+// Several operations at once: all of them, or the first.
+
+import { compose } from './compose.ts';
+import { currentTask } from './current.ts';
+import { type Coroutine, type Operation, Trap, type Waiter } from './operation.ts';
+import { Scope } from './scope.ts';
+import { isGenerator, isOperation, type Main, Task } from './task.ts';
+
+/** An operation, a coroutine, or a function that makes one. */
+export type Contender<T> = Operation<T> | Main<T>;
+
+function toMain<T>(item: Contender<T>): Main<T> {
+  if (typeof item === 'function' || isGenerator<T>(item)) return item;
+  if (isOperation<T>(item)) return () => item;
+  throw new TypeError('all() and race() take operations, coroutines, or functions that make one');
+}
+
+function check(items: unknown, name: string): void {
+  if (!Array.isArray(items)) throw new TypeError(`${name}() takes an array of operations, coroutines, or functions that make one`);
+  for (const item of items) toMain(item);
+}
+
+/** Runs all at once: their values in the same order. The first failure cancels the others. */
+export function all<T>(items: ReadonlyArray<Contender<T>>): Operation<T[]> {
+  check(items, 'all');
+  return compose('all', function* (): Coroutine<T[]> {
+    const owner = currentTask();
+    if (owner.cancelled !== null) throw owner.cancelled;
+    const scope = new Scope(owner);
+    const body = scope.spawn(function* (): Coroutine<T[]> {
+      const tasks = items.map((item) => scope.spawn(toMain(item), { name: nameOf(item, owner) }));
+      const values: T[] = [];
+      for (const task of tasks) values.push(yield* task);
+      return values;
+    }, { name: owner.name });
+    yield* scope.join(false);
+    return scope.conclude(body, null);
+  });
+}
+
+/**
+ * The first to be done: its value, or its error. The losers are cancelled, and have ended when this returns. A plain wait that loses did not
+ * happen: no byte is read, no connection accepted. Something disposable that a losing coroutine still returned is disposed.
+ */
+export function race<T>(items: ReadonlyArray<Contender<T>>): Operation<T> {
+  check(items, 'race');
+  if (items.length === 0) throw new RangeError('race() of nothing would never be done');
+  return compose('race', function* (): Coroutine<T> {
+    const owner = currentTask();
+    if (owner.cancelled !== null) throw owner.cancelled;
+    const losers = new Scope(owner);
+    const tasks = new Map<Trap<T>, Task<T>>();
+    const contenders = items.map((item) => {
+      if (item instanceof Trap) return item as Trap<T>;
+      const task = item instanceof Task ? (item as Task<T>) : losers.spawn(toMain(item), { name: nameOf(item, owner) });
+      const join = task.join() as Trap<T>;
+      tasks.set(join, task);
+      return join;
+    });
+    try {
+      const winner = yield* new First(contenders);
+      tasks.delete(winner);
+      return winner.take();
+    } finally {
+      for (const task of tasks.values()) task.cancel('another was first');
+      losers.cancel('another was first');
+      yield* losers.join(false);
+      for (const task of tasks.values()) if (task.state === 'done') dispose(task.outcome);
+    }
+  });
+}
+
+function nameOf(item: unknown, owner: Task): string {
+  return (typeof item === 'function' && item.name) || owner.name;
+}
+
+function dispose(value: unknown): void {
+  const dispose = (value as Disposable | null | undefined)?.[Symbol.dispose];
+  if (typeof dispose === 'function') dispose.call(value);
+}
+
+/** Waits for the first of several traps, in the very moment of its settling: the others are taken back before anything else can reach them. */
+class First<T> extends Trap<Trap<T>> implements Waiter {
+  private readonly contenders: readonly Trap<T>[];
+  private won = false;
+
+  constructor(contenders: readonly Trap<T>[]) {
+    super();
+    this.contenders = contenders;
+  }
+
+  protected override begin(): void {
+    for (const contender of this.contenders) {
+      contender.startFor(this);
+      if (this.won) return;
+    }
+  }
+
+  settled(trap: Trap): void {
+    if (this.won) return;
+    this.won = true;
+    this.undo();
+    this.succeed(trap as Trap<T>);
+  }
+
+  protected override undo(): void {
+    this.won = true;
+    for (const contender of this.contenders) contender.abort(undefined);
+  }
+  override describe(): string {
+    return this.contenders.map((contender) => contender.describe()).join(' or ');
+  }
+  protected override get wakeable(): boolean {
+    return false;
+  }
+}

@@ -1,0 +1,87 @@
+// Operations made of operations: a generator that waits in several steps, as one thing to `yield*` or `await`.
+
+import { currentTask, setStepping } from './current.ts';
+import { OnewaitError } from './errors.ts';
+import type { Runnable } from './loop.ts';
+import type { Coroutine, Operation, Trap, Waiter } from './operation.ts';
+import type { Task } from './task.ts';
+
+/**
+ * Makes a lazy, single-use operation of `steps`. With `yield*` it is delegated to and costs nothing of its own; with `await` it is driven
+ * here on behalf of the task that made it.
+ */
+export function compose<T>(what: string, steps: () => Coroutine<T>): Operation<T> {
+  return new Composite(what, steps);
+}
+
+class Composite<T> implements Operation<T> {
+  private readonly what: string;
+  private readonly task: Task;
+  private steps: (() => Coroutine<T>) | null;
+
+  constructor(what: string, steps: () => Coroutine<T>) {
+    this.what = what;
+    this.steps = steps;
+    this.task = currentTask();
+  }
+
+  [Symbol.iterator](): Iterator<Trap, T, unknown> {
+    return this.begin();
+  }
+
+  then<A = T, B = never>(
+    onFulfilled?: ((value: T) => A | PromiseLike<A>) | null,
+    onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
+  ): PromiseLike<A | B> {
+    return new Promise<T>((resolve, reject) => new Drive(this.task, this.begin(), resolve, reject).run()).then(onFulfilled, onRejected);
+  }
+
+  private begin(): Coroutine<T> {
+    const { steps } = this;
+    if (steps === null) {
+      throw new OnewaitError('ERR_OPERATION_USED', `this operation (${this.what}) was already waited for; call the method again for another`);
+    }
+    this.steps = null;
+    return steps();
+  }
+}
+
+/** Steps a generator for somebody who awaits it. */
+class Drive<T> implements Waiter, Runnable {
+  private readonly task: Task;
+  private readonly generator: Coroutine<T>;
+  private readonly resolve: (value: T) => void;
+  private readonly reject: (error: unknown) => void;
+  private taken: Trap | null = null;
+
+  constructor(task: Task, generator: Coroutine<T>, resolve: (value: T) => void, reject: (error: unknown) => void) {
+    this.task = task;
+    this.generator = generator;
+    this.resolve = resolve;
+    this.reject = reject;
+  }
+
+  settled(trap: Trap): void {
+    this.taken = trap;
+    this.task.loop.enqueue(this);
+  }
+
+  run(): void {
+    if (this.taken !== null) {
+      this.task.loop.tracer?.resume(this.task, this.taken);
+      this.taken = null;
+    }
+    const before = setStepping(this.task);
+    let result: IteratorResult<Trap, T>;
+    try {
+      result = this.generator.next();
+    } catch (error) {
+      this.reject(error);
+      return;
+    } finally {
+      setStepping(before);
+    }
+    if (result.done) this.resolve(result.value);
+    else result.value.attach(this);
+  }
+}

@@ -1,0 +1,243 @@
+// The loop's other half, below: a selector and the native turn. `Driver` is what the loop needs of it; tests put a simulated one in its place.
+//
+// Submissions are written into memory shared with native code and carried out together at the start of the next turn, so a read or a
+// small write costs a few stores instead of a call. native/turn.h has the layout and the reasons.
+
+import { systemError } from './errors.ts';
+import { type NativeTurn, native } from './native.ts';
+import { EpollSelector, PollSelector, type Selector, SelectSelector } from './selectors.ts';
+
+/** Which of the three pollers is the blocking call. */
+export type PollerName = 'epoll' | 'poll' | 'select';
+
+/** Kinds of completions. */
+export const READY: number = 1;
+export const READ_PAGE: number = 2;
+export const READ_SLAB: number = 3;
+
+/** Integers per completion: kind, fd, generation, result, offset, length. */
+export const COMPLETION: number = 6;
+const SUBMISSION = 5;
+const SUBMIT_READ = 1;
+const SUBMIT_WRITE = 2;
+
+const MAX_SUBMISSIONS = 4096;
+const MAX_COMPLETIONS = 1024;
+const OUT_BYTES = 256 * 1024;
+const HEAD_BYTES = 64;
+
+// Fields of the head, as indices of a Float64Array and an Int32Array over it.
+const DEADLINE = 0;
+const NOW = 1;
+const SUBMISSIONS = 4;
+const COMPLETIONS = 5;
+const UNWRITTEN = 6;
+const RUNNABLE = 7;
+const PAGE_CURSOR = 8;
+const SLAB_CURSOR = 9;
+
+/** Writes up to this size are copied and leave with the next turn; larger ones go to the kernel at once, uncopied. */
+export const SMALL_WRITE: number = 4096;
+/** The most that one read brings. */
+export const MAX_READ: number = 64 * 1024;
+
+const SMALL_READ = 4096;
+const PAGE_BYTES = 16 * 1024;
+const SLAB_BYTES = 256 * 1024;
+
+export interface Driver {
+  readonly selector: Selector;
+  /** What the last wait brought: `completions` times COMPLETION integers. */
+  readonly events: Int32Array;
+  readonly completions: number;
+  /** Writes that the last flush left unfinished, in the same form. */
+  readonly unwrittenEvents: Int32Array;
+  readonly unwritten: number;
+  /** Says that they were taken. */
+  clearUnwritten(): void;
+  /** The bytes of queued writes. */
+  readonly out: Uint8Array;
+  /** Memory that the completions' offsets point into. */
+  readonly page: ArrayBuffer;
+  readonly slab: ArrayBuffer;
+  /** Milliseconds on a clock that never jumps: that of `performance.now()`. */
+  now(): number;
+  /** When the last wait returned, on the same clock. */
+  readonly woken: number;
+  /** Ends the next wait at this time. */
+  setDeadline(deadline: number): void;
+  /** Makes the next wait return at once. */
+  setRunnable(runnable: boolean): void;
+  /** Arms a read of at most `length` bytes; 0 disarms. False when there is no room: flush first. */
+  submitRead(fd: number, length: number, task: number): boolean;
+  /** Copies `data` and queues it. False when there is no room: flush first. */
+  submitWrite(fd: number, data: Uint8Array, task: number): boolean;
+  /** Whether writes or reads wait for the next flush. */
+  readonly pending: boolean;
+  /** Carries out what is queued; returns how many writes were left unfinished. */
+  flush(): number;
+  /** Replaces memory that is used up. Call it when no completion is left to look at. */
+  refill(): void;
+  /** One blocking turn. */
+  run(): number;
+  forget(fd: number): void;
+  /** Hosted turns: `dispatch` is called for each batch until `stop`. */
+  start(dispatch: () => void): void;
+  stop(): void;
+  /** Whether the host keeps the process alive. */
+  ref(): void;
+  unref(): void;
+}
+
+function makeSelector(poller: PollerName): Selector {
+  if (poller === 'poll') return new PollSelector();
+  if (poller === 'select') return new SelectSelector();
+  return new EpollSelector();
+}
+
+export class NativeDriver implements Driver {
+  readonly selector: Selector;
+  readonly events: Int32Array;
+  readonly unwrittenEvents: Int32Array;
+  readonly out: Uint8Array;
+  page: ArrayBuffer = new ArrayBuffer(PAGE_BYTES);
+  slab: ArrayBuffer = new ArrayBuffer(SLAB_BYTES);
+
+  readonly #turn: NativeTurn;
+  readonly #clock: Float64Array;
+  readonly #head: Int32Array;
+  readonly #submissions: Int32Array;
+  /** `performance.now()` at 0 of the native clock. */
+  readonly #epoch: number;
+  #outUsed = 0;
+
+  constructor(poller: PollerName = 'epoll') {
+    this.selector = makeSelector(poller);
+    this.#turn = new native.Turn(this.selector.poller);
+    const shared = this.#turn.shared();
+    let at = HEAD_BYTES;
+    const area = (integers: number): Int32Array => {
+      const view = new Int32Array(shared, at, integers);
+      at += view.byteLength;
+      return view;
+    };
+    this.#clock = new Float64Array(shared, 0, 2);
+    this.#head = new Int32Array(shared, 0, HEAD_BYTES / 4);
+    this.#submissions = area(MAX_SUBMISSIONS * SUBMISSION);
+    this.events = area(MAX_COMPLETIONS * COMPLETION);
+    this.unwrittenEvents = area(MAX_SUBMISSIONS * COMPLETION);
+    this.out = new Uint8Array(shared, at, OUT_BYTES);
+    this.#turn.setAreas(this.page, this.slab);
+    this.#epoch = performance.now() - this.#turn.now();
+  }
+
+  get completions(): number {
+    return this.#head[COMPLETIONS]!;
+  }
+
+  get unwritten(): number {
+    return this.#head[UNWRITTEN]!;
+  }
+
+  clearUnwritten(): void {
+    this.#head[UNWRITTEN] = 0;
+  }
+
+  get pending(): boolean {
+    return this.#head[SUBMISSIONS] !== 0;
+  }
+
+  get woken(): number {
+    return this.#clock[NOW]! + this.#epoch;
+  }
+
+  now(): number {
+    return this.#turn.now() + this.#epoch;
+  }
+
+  setDeadline(deadline: number): void {
+    this.#clock[DEADLINE] = deadline - this.#epoch;
+  }
+
+  setRunnable(runnable: boolean): void {
+    this.#head[RUNNABLE] = runnable ? 1 : 0;
+  }
+
+  submitRead(fd: number, length: number, task: number): boolean {
+    return this.#submit(SUBMIT_READ, fd, 0, length, task);
+  }
+
+  submitWrite(fd: number, data: Uint8Array, task: number): boolean {
+    const { length } = data;
+    const count = this.#head[SUBMISSIONS]!;
+    const offset = count === 0 ? 0 : this.#outUsed;
+    if (offset + length > OUT_BYTES) return false;
+    // What is written to one stream piece by piece leaves in one piece.
+    const last = (count - 1) * SUBMISSION;
+    const submissions = this.#submissions;
+    if (count > 0 && submissions[last] === SUBMIT_WRITE && submissions[last + 1] === fd) submissions[last + 3]! += length;
+    else if (!this.#submit(SUBMIT_WRITE, fd, offset, length, task)) return false;
+    this.out.set(data, offset);
+    this.#outUsed = offset + length;
+    return true;
+  }
+
+  flush(): number {
+    return this.#turn.flush();
+  }
+
+  refill(): void {
+    const head = this.#head;
+    const pageUsed = head[PAGE_CURSOR]! + SMALL_READ > PAGE_BYTES;
+    const slabUsed = head[SLAB_CURSOR]! + MAX_READ > SLAB_BYTES;
+    if (!pageUsed && !slabUsed) return;
+    if (pageUsed) {
+      this.page = new ArrayBuffer(PAGE_BYTES);
+      head[PAGE_CURSOR] = 0;
+    }
+    if (slabUsed) {
+      this.slab = new ArrayBuffer(SLAB_BYTES);
+      head[SLAB_CURSOR] = 0;
+    }
+    this.#turn.setAreas(this.page, this.slab);
+  }
+
+  run(): number {
+    return this.#turn.run();
+  }
+
+  forget(fd: number): void {
+    this.#turn.forget(fd);
+  }
+
+  start(dispatch: () => void): void {
+    const result = this.#turn.start(dispatch);
+    if (result < 0) throw systemError('epoll_ctl', result);
+  }
+
+  stop(): void {
+    this.#turn.stop();
+  }
+
+  ref(): void {
+    this.#turn.ref();
+  }
+
+  unref(): void {
+    this.#turn.unref();
+  }
+
+  #submit(op: number, fd: number, offset: number, length: number, task: number): boolean {
+    const count = this.#head[SUBMISSIONS]!;
+    if (count === MAX_SUBMISSIONS) return false;
+    const submissions = this.#submissions;
+    const at = count * SUBMISSION;
+    submissions[at] = op;
+    submissions[at + 1] = fd;
+    submissions[at + 2] = offset;
+    submissions[at + 3] = length;
+    submissions[at + 4] = task;
+    this.#head[SUBMISSIONS] = count + 1;
+    return true;
+  }
+}

@@ -1,0 +1,78 @@
+// Every error a person can meet is made here. Those of the system look like Node's (code, errno, syscall, fd, address, port); ours
+// are one small family whose codes start with ERR_, and each message says what to do next.
+
+import { getSystemErrorName } from 'node:util';
+
+/** Where an error of the system happened. */
+export interface SystemErrorDetails {
+  fd?: number;
+  address?: string;
+  port?: number;
+}
+
+/** An error number that a system call returned, in Node's form: `error.code` 'ECONNRESET', `error.errno` -104, `error.syscall` 'read'. */
+export interface SystemError extends Error, SystemErrorDetails {
+  code: string;
+  errno: number;
+  syscall: string;
+}
+
+/** Makes the error for a negative errno. See errno(3) for the codes. */
+export function systemError(syscall: string, errno: number, details: SystemErrorDetails = {}): SystemError {
+  const code = getSystemErrorName(errno);
+  const where = details.address === undefined ? '' : ` ${details.address}${details.port === undefined ? '' : `:${details.port}`}`;
+  const on = details.fd === undefined || where !== '' ? '' : ` (fd ${details.fd})`;
+  return Object.assign(new Error(`${syscall} ${code}${where}${on}`), { code, errno, syscall, ...details });
+}
+
+export function isSystemError(error: unknown): error is SystemError {
+  return error instanceof Error && typeof (error as SystemError).syscall === 'string';
+}
+
+/** The base of onewait's own errors. */
+export class OnewaitError extends Error {
+  readonly code: string;
+
+  constructor(code: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+    this.code = code;
+  }
+}
+
+/** Thrown at every suspension point of a task or scope that was cancelled. `cause` is the reason that was given. */
+export class Cancelled extends OnewaitError {
+  constructor(reason?: unknown) {
+    const why = reason === undefined ? '' : `: ${reason instanceof Error ? reason.message : String(reason)}`;
+    super('ERR_CANCELLED', `cancelled${why}`, reason === undefined ? undefined : { cause: reason });
+  }
+}
+
+/** A `timeout` ran out. `ms` is what it allowed. */
+export class TimeoutError extends OnewaitError {
+  readonly ms: number;
+
+  constructor(ms: number) {
+    super('ERR_TIMEOUT', `not done within ${ms} ms`);
+    this.ms = ms;
+  }
+}
+
+/** Somebody already waits where only one may: a stream has one reader and one writer at a time. */
+export class BusyError extends OnewaitError {
+  constructor(what: string, owner: string, intruder: string) {
+    super('ERR_BUSY', `${intruder} cannot ${what}: ${owner} is already waiting to. Let one task do it, or wait for the other first`);
+  }
+}
+
+/** The stream, listener or descriptor was closed, by us, before or while waiting on it; or it ended too early. */
+export class ClosedError extends OnewaitError {
+  constructor(message: string, code = 'ERR_CLOSED') {
+    super(code, message);
+  }
+}
+
+/** `errno` values that callers decide on; the kernel's numbers are the same on x64 and arm64 (asm-generic/errno.h). */
+export const EAGAIN = -11;
+export const ECONNABORTED = -103;
+export const EMFILE = -24;

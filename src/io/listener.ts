@@ -1,0 +1,206 @@
+// A listening socket. Accepts for whoever waits, several per wake, and outlives every error that a connection can bring.
+//
+// When the process has no descriptor left (EMFILE), a spare one is given up to accept and close the connections that wait, so that their
+// peers learn of it, and accepting pauses for a moment: without both, a level-triggered loop would spin. Reported once per episode.
+
+import { ClosedError, EAGAIN, ECONNABORTED, EMFILE, systemError } from '../errors.ts';
+import type { Descriptor, DescriptorHandler, Loop } from '../loop.ts';
+import { native, type SocketAddress } from '../native.ts';
+import { type Operation, Trap } from '../operation.ts';
+import { EVENT_READ } from '../selectors.ts';
+import type { Timer } from '../timers.ts';
+import { OpenKind } from '../trace/record.ts';
+import { signalOf, type WaitOptions } from '../validate.ts';
+import { iterate, type OperationIterator } from './iterate.ts';
+import { Stream } from './stream.ts';
+
+/** How long accepting pauses when there is no room for another connection. */
+const BACK_OFF_MS = 100;
+/** Connections shed in one go, when there is no descriptor left. */
+const SHED_AT_ONCE = 64;
+
+class Accept extends Trap<Stream> {
+  readonly listener: Listener;
+
+  constructor(listener: Listener, signal: AbortSignal | undefined) {
+    super(signal);
+    this.listener = listener;
+  }
+
+  protected override begin(): void {
+    this.listener.begin(this);
+  }
+  protected override undo(): void {
+    this.listener.leave(this);
+  }
+  override describe(): string {
+    return `fd ${this.listener.fd} IN`;
+  }
+  override get fd(): number {
+    return this.listener.fd;
+  }
+  override get event(): number {
+    return EVENT_READ;
+  }
+}
+
+/** A listening stream socket. Made by `tcp.listen`. */
+export class Listener implements DescriptorHandler {
+  /** Where it listens: { address, family, port }. */
+  readonly address: SocketAddress;
+
+  private readonly loop: Loop;
+  private readonly descriptor: Descriptor;
+  private readonly highWaterMark: number;
+  private readonly acceptors: Accept[] = [];
+  private readonly pause: Timer;
+  private spare: number;
+  /** The last accept brought a connection: there may be another without waiting. */
+  private hot = false;
+  private closed = false;
+  private exhausted = false;
+
+  /** @internal */
+  constructor(loop: Loop, fd: number, address: SocketAddress, highWaterMark: number) {
+    this.loop = loop;
+    this.address = address;
+    this.highWaterMark = highWaterMark;
+    this.descriptor = loop.attach(fd, this);
+    this.spare = native.openSpare();
+    const expire = (): void => {
+      loop.release();
+      if (!this.closed && this.acceptors.length > 0) loop.watch(this.descriptor, EVENT_READ);
+    };
+    this.pause = { deadline: 0, place: -1, order: 0, expire };
+  }
+
+  /** The descriptor's number; -1 once it is closed. */
+  get fd(): number {
+    return this.closed ? -1 : this.descriptor.fd;
+  }
+
+  /** Waits for a connection. Any number of tasks may wait; they are served in order. @throws ClosedError, SystemError of accept4(2) */
+  accept(options?: WaitOptions): Operation<Stream> {
+    return new Accept(this, signalOf(options));
+  }
+
+  /** Closes at once. Whoever waits gets ClosedError; connections that were accepted live on. */
+  close(): void {
+    if (this.closed) return;
+    const { fd } = this.descriptor;
+    this.loop.detach(this.descriptor);
+    this.closed = true;
+    this.resume();
+    for (const accept of this.acceptors.splice(0)) accept.fail(new ClosedError('the listener was closed'));
+    native.close(fd);
+    if (this.spare >= 0) native.close(this.spare);
+    this.spare = -1;
+    this.loop.tracer?.close(fd);
+  }
+
+  /** The connections, for ever; closing the listener ends the iteration with ClosedError. */
+  [Symbol.asyncIterator](): OperationIterator<Stream> {
+    return iterate(() => this.accept());
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  // --- for Accept ---------------------------------------------------------------------------------------------------------
+
+  /** @internal */
+  begin(accept: Accept): void {
+    if (this.closed) throw new ClosedError('cannot accept: the listener is closed');
+    this.acceptors.push(accept);
+    if (this.hot && this.acceptors.length === 1) this.acceptAll();
+    if (this.acceptors.includes(accept) && this.pause.place < 0) this.loop.watch(this.descriptor, EVENT_READ);
+  }
+
+  /** @internal */
+  leave(accept: Accept): void {
+    this.acceptors.splice(this.acceptors.indexOf(accept), 1);
+  }
+
+  // --- for the loop -------------------------------------------------------------------------------------------------------
+
+  /** @internal */
+  onReadable(): boolean {
+    this.acceptAll();
+    return this.acceptors.length > 0 && this.pause.place < 0;
+  }
+
+  /** @internal */
+  onWritable(): boolean {
+    return false;
+  }
+
+  /** @internal */
+  onRead(): void {}
+
+  /** @internal */
+  onUnwritten(): void {}
+
+  private acceptAll(): void {
+    this.hot = true;
+    while (this.hot && this.acceptors.length > 0) {
+      const accept = this.acceptors[0]!;
+      this.loop.tracer?.onBehalfOf(accept.task);
+      const result = native.accept(this.descriptor.fd);
+      if (result >= 0) {
+        this.exhausted = false;
+        this.acceptors.shift();
+        accept.succeed(this.adopt(result, accept));
+      } else if (result !== ECONNABORTED) {
+        this.hot = false;
+        if (result !== EAGAIN) this.failed(result);
+      }
+    }
+  }
+
+  private adopt(fd: number, accept: Accept): Stream {
+    const stream = new Stream(this.loop, this.loop.attach(fd, this), this.highWaterMark);
+    const { tracer } = this.loop;
+    if (tracer !== null) {
+      const peer = stream.remoteAddress;
+      tracer.open(fd, OpenKind.accepted, `tcp ${peer === undefined ? '?' : `${peer.address}:${peer.port}`}`, accept.task);
+    }
+    return stream;
+  }
+
+  /** Out of descriptors or memory, or a listener that is no more. */
+  private failed(errno: number): void {
+    const error = systemError('accept4', errno, { fd: this.descriptor.fd });
+    if (!['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS', 'EPERM', 'EPROTO', 'ENETDOWN', 'EHOSTUNREACH', 'ENETUNREACH'].includes(error.code)) {
+      this.acceptors.shift()?.fail(error);
+      return;
+    }
+    if (!this.exhausted) {
+      this.exhausted = true;
+      process.emitWarning(
+        `${error.message}: connections are turned away until there is room again. Raise the limit (ulimit -n), or close what is not needed`,
+        { code: 'ONEWAIT_ACCEPT_EXHAUSTED' },
+      );
+    }
+    if (errno === EMFILE && this.spare >= 0) this.shed();
+    this.loop.narrow(this.descriptor, 0);
+    this.loop.hold();
+    this.loop.setTimer(this.pause, this.loop.driver.now() + BACK_OFF_MS);
+  }
+
+  private shed(): void {
+    native.close(this.spare);
+    for (let i = 0; i < SHED_AT_ONCE; i++) {
+      const fd = native.accept(this.descriptor.fd);
+      if (fd < 0) break;
+      native.close(fd);
+    }
+    this.spare = native.openSpare();
+  }
+
+  private resume(): void {
+    if (this.pause.place < 0) return;
+    this.loop.timers.remove(this.pause);
+    this.loop.release();
+  }
+}

@@ -1,0 +1,626 @@
+// A connected socket: bytes in, bytes out, with backpressure both ways.
+//
+// - One reader and one writer at a time; a second gets BusyError, the first notices nothing.
+// - Reads and small writes are queued for the loop's native turn. What the kernel does not take waits in the backlog; above the high-water
+//   mark the writer waits too, so the memory of a connection is bounded by the mark and one turn's writes.
+// - An error of a queued write is thrown by the next write, by flush() or by close().
+// - The descriptor is owned here, closed once, and its waiters are woken before that.
+
+import { MAX_READ, SMALL_WRITE } from '../driver.ts';
+import { BusyError, ClosedError, EAGAIN, systemError } from '../errors.ts';
+import type { Descriptor, DescriptorHandler, Loop } from '../loop.ts';
+import { native, type SocketAddress } from '../native.ts';
+import { compose } from '../compose.ts';
+import { type Coroutine, type Operation, Trap } from '../operation.ts';
+import { EVENT_READ, EVENT_WRITE } from '../selectors.ts';
+import { bytes, integer, signalOf, type WaitOptions } from '../validate.ts';
+import { ByteQueue } from './byte-queue.ts';
+import { iterate, type OperationIterator } from './iterate.ts';
+
+/** Queued bytes above which a writer waits. */
+export const HIGH_WATER_MARK: number = 64 * 1024;
+const DEFAULT_LINE_LIMIT = 64 * 1024;
+const EMPTY = new Uint8Array(0);
+
+/** Who waits for bytes. */
+abstract class ReadTrap<T> extends Trap<T> {
+  readonly stream: Stream;
+
+  constructor(stream: Stream, signal: AbortSignal | undefined) {
+    super(signal);
+    this.stream = stream;
+  }
+
+  /** An armed read is done. */
+  abstract received(memory: ArrayBuffer, offset: number, length: number): void;
+  /** The end of the stream. */
+  abstract finished(): void;
+  /** Readable, and no read was armed. */
+  abstract readable(): void;
+
+  protected override undo(): void {
+    this.stream.readerLeft();
+  }
+  override describe(): string {
+    return `fd ${this.stream.fd} IN`;
+  }
+  override get fd(): number {
+    return this.stream.fd;
+  }
+  override get event(): number {
+    return EVENT_READ;
+  }
+}
+
+/** A chunk of what is there, read by the native turn. */
+class ReadChunk extends ReadTrap<Uint8Array | null> {
+  private readonly max: number;
+
+  constructor(stream: Stream, max: number, signal: AbortSignal | undefined) {
+    super(stream, signal);
+    this.max = max;
+  }
+
+  protected override begin(): void {
+    const { stream } = this;
+    const buffered = stream.beginRead(this);
+    if (buffered !== null) this.succeed(buffered.take(Math.min(this.max, buffered.length)));
+    else if (stream.ended) this.succeed(null);
+    else stream.arm(this, this.max);
+  }
+  override received(memory: ArrayBuffer, offset: number, length: number): void {
+    this.succeed(new Uint8Array(memory, offset, length));
+  }
+  override finished(): void {
+    this.succeed(null);
+  }
+  override readable(): void {}
+}
+
+/** More bytes into the stream's own buffer, for those who look for something in them. True when there were some. */
+class Fill extends ReadTrap<boolean> {
+  protected override begin(): void {
+    const { stream } = this;
+    stream.beginRead(this);
+    if (stream.ended) this.succeed(false);
+    else stream.arm(this, MAX_READ);
+  }
+  override received(memory: ArrayBuffer, offset: number, length: number): void {
+    this.stream.unread(new Uint8Array(memory, offset, length));
+    this.succeed(true);
+  }
+  override finished(): void {
+    this.succeed(false);
+  }
+  override readable(): void {}
+}
+
+/** Bytes straight into the caller's memory. */
+class ReadInto extends ReadTrap<number> {
+  private readonly target: Uint8Array;
+
+  constructor(stream: Stream, target: Uint8Array, signal: AbortSignal | undefined) {
+    super(stream, signal);
+    this.target = target;
+  }
+
+  protected override begin(): void {
+    const { stream, target } = this;
+    const buffered = stream.beginRead(this);
+    if (target.length === 0) this.succeed(0);
+    else if (buffered !== null) {
+      const count = Math.min(target.length, buffered.length);
+      target.set(buffered.peek().subarray(0, count));
+      buffered.skip(count);
+      this.succeed(count);
+    } else if (stream.ended) this.succeed(0);
+    else stream.await(this);
+  }
+  override received(memory: ArrayBuffer, offset: number, length: number): void {
+    this.stream.unread(new Uint8Array(memory, offset, length));
+    this.begin();
+  }
+  override finished(): void {
+    this.succeed(0);
+  }
+  override readable(): void {
+    const { stream, target } = this;
+    const result = native.recv(stream.fd, target, 0, target.length);
+    if (result === EAGAIN) return;
+    stream.readerDone();
+    if (result > 0) this.succeed(result);
+    else stream.endOfRead(this, result);
+  }
+}
+
+/** Bytes for the kernel, or for the backlog while that is under the mark. */
+class Write extends Trap<void> {
+  private readonly stream: Stream;
+  private rest: Uint8Array;
+
+  constructor(stream: Stream, data: Uint8Array, signal: AbortSignal | undefined) {
+    super(signal);
+    this.stream = stream;
+    this.rest = data;
+  }
+
+  protected override begin(): void {
+    const { stream, rest } = this;
+    stream.beginWrite(this);
+    if (stream.backlogLength === 0 && rest.length <= SMALL_WRITE) {
+      stream.loop.submitWrite(stream.descriptor, rest, this.task);
+      this.succeed(undefined);
+      return;
+    }
+    // Bytes queued earlier go first; whatever of them stays behind is then the backlog.
+    stream.loop.flush();
+    stream.throwWriteError();
+    if (stream.backlogLength === 0) this.send();
+    this.settleOrWait();
+  }
+
+  /** The backlog has shrunk. */
+  proceed(): void {
+    try {
+      if (this.stream.backlogLength === 0) this.send();
+      this.settleOrWait();
+    } catch (error) {
+      this.stream.writer = null;
+      this.fail(error);
+    }
+  }
+
+  private send(): void {
+    const { stream, rest } = this;
+    if (rest.length === 0) return;
+    this.rest = rest.subarray(stream.send(rest));
+  }
+
+  private settleOrWait(): void {
+    const { stream, rest } = this;
+    if (rest.length === 0 || stream.backlogLength + rest.length <= stream.highWaterMark) {
+      stream.writer = null;
+      if (rest.length > 0) stream.enqueue(rest);
+      this.succeed(undefined);
+      return;
+    }
+    stream.writer = this;
+    stream.loop.watch(stream.descriptor, EVENT_WRITE);
+  }
+
+  protected override undo(): void {
+    this.stream.writer = null;
+  }
+  override describe(): string {
+    return `fd ${this.stream.fd} OUT`;
+  }
+  override get fd(): number {
+    return this.stream.fd;
+  }
+  override get event(): number {
+    return EVENT_WRITE;
+  }
+}
+
+/** Waits until the kernel has everything that was written. */
+class Flush extends Trap<void> {
+  private readonly stream: Stream;
+
+  constructor(stream: Stream, signal: AbortSignal | undefined) {
+    super(signal);
+    this.stream = stream;
+  }
+
+  protected override begin(): void {
+    const { stream } = this;
+    this.task.resource = stream;
+    stream.loop.flush();
+    stream.throwWriteError();
+    if (stream.backlogLength === 0 || stream.closed) this.succeed(undefined);
+    else stream.flushers.push(this);
+  }
+  protected override undo(): void {
+    this.stream.flushers.splice(this.stream.flushers.indexOf(this), 1);
+  }
+  override describe(): string {
+    return `fd ${this.stream.fd} OUT`;
+  }
+  override get fd(): number {
+    return this.stream.fd;
+  }
+  override get event(): number {
+    return EVENT_WRITE;
+  }
+}
+
+/** A connected stream socket. Made by `tcp.connect` and `Listener.accept`. */
+export class Stream implements DescriptorHandler {
+  /** @internal */
+  readonly loop: Loop;
+  /** @internal */
+  readonly descriptor: Descriptor;
+  /** @internal */
+  readonly highWaterMark: number;
+  /** Nothing more will come. @internal */
+  ended = false;
+  /** @internal */
+  writer: Write | null = null;
+  /** @internal */
+  readonly flushers: Flush[] = [];
+
+  private readonly number: number;
+  private state: 'open' | 'closing' | 'closed' = 'open';
+  private reader: ReadTrap<unknown> | null = null;
+  private input: ByteQueue | null = null;
+  private readError: Error | null = null;
+  private writeError: Error | null = null;
+  private backlog: ByteQueue | null = null;
+  private sentEnd = false;
+  private local: SocketAddress | undefined;
+  private remote: SocketAddress | undefined;
+
+  /** @internal */
+  constructor(loop: Loop, descriptor: Descriptor, highWaterMark: number) {
+    this.loop = loop;
+    this.descriptor = descriptor;
+    this.number = descriptor.fd;
+    this.highWaterMark = highWaterMark;
+    descriptor.handler = this;
+  }
+
+  /** The descriptor's number; -1 once it is closed. */
+  get fd(): number {
+    return this.state === 'closed' ? -1 : this.number;
+  }
+
+  /** Our end: { address, family, port }; undefined once it is closed. */
+  get localAddress(): SocketAddress | undefined {
+    this.local ??= this.name(false);
+    return this.local;
+  }
+
+  /** The peer's end; undefined when it was gone before anybody asked. */
+  get remoteAddress(): SocketAddress | undefined {
+    this.remote ??= this.name(true);
+    return this.remote;
+  }
+
+  get closed(): boolean {
+    return this.state === 'closed';
+  }
+
+  /**
+   * Waits for bytes: a chunk of at most `max` (and at most 64 KiB), or null at the end. The chunk is the caller's to keep.
+   * @throws SystemError of recv(2), once: what follows is the end. BusyError, ClosedError, RangeError
+   */
+  read(max: number = MAX_READ, options?: WaitOptions): Operation<Uint8Array | null> {
+    return new ReadChunk(this, max === MAX_READ ? max : Math.min(integer(max, 'max', 1), MAX_READ), options && signalOf(options));
+  }
+
+  /** Waits for bytes and puts them into `buffer`: how many, or 0 at the end. `offset` and `length` are in bytes. */
+  readInto(buffer: ArrayBufferView, offset = 0, length?: number, options?: WaitOptions): Operation<number> {
+    if (!ArrayBuffer.isView(buffer)) throw new TypeError('buffer must be a typed array or a DataView');
+    const view = bytes(buffer, 'buffer');
+    integer(offset, 'offset', 0, view.length);
+    const count = length === undefined ? view.length - offset : integer(length, 'length', 0, view.length - offset);
+    return new ReadInto(this, view.subarray(offset, offset + count), signalOf(options));
+  }
+
+  /** Waits for exactly `n` bytes. @throws ClosedError ERR_UNEXPECTED_END when the stream ends before; what was there can still be read */
+  readExactly(n: number, options?: WaitOptions): Operation<Uint8Array> {
+    integer(n, 'n', 0, 0x7fffffff);
+    const signal = signalOf(options);
+    const stream = this;
+    return compose('readExactly', function* () {
+      while (stream.buffered < n) yield* stream.fillFor(`${n} bytes`, signal);
+      return n === 0 ? EMPTY : stream.input!.take(n);
+    });
+  }
+
+  /**
+   * Waits until `delimiter` comes and returns everything up to and with it.
+   * @throws RangeError ERR_LIMIT when it does not come within `limit` bytes, ClosedError ERR_UNEXPECTED_END when the stream ends before.
+   * Nothing is lost by either: what was there can still be read
+   */
+  readUntil(delimiter: string | Uint8Array, limit: number = DEFAULT_LINE_LIMIT, options?: WaitOptions): Operation<Uint8Array> {
+    const wanted = Uint8Array.from(bytes(delimiter, 'delimiter'));
+    if (wanted.length === 0) throw new RangeError('delimiter must not be empty');
+    integer(limit, 'limit', wanted.length);
+    const signal = signalOf(options);
+    const stream = this;
+    return compose('readUntil', function* () {
+      for (let searched = 0; ; ) {
+        const at = stream.input === null ? -1 : stream.input.indexOf(wanted, searched);
+        const length = at + wanted.length;
+        if (at >= 0 && length <= limit) return stream.input!.take(length);
+        if (at >= 0 || stream.buffered >= limit) {
+          throw Object.assign(new RangeError(`the delimiter did not come within ${limit} bytes; allow more, or read() what is there`), { code: 'ERR_LIMIT' });
+        }
+        searched = Math.max(0, stream.buffered - wanted.length + 1);
+        yield* stream.fillFor('the delimiter', signal);
+      }
+    });
+  }
+
+  /**
+   * The lines of what comes, as UTF-8 without their '\n' or '\r\n'; the last one counts without, too. `for await`, or `yield* lines.next()`.
+   * @throws RangeError ERR_LIMIT for a line longer than `limit` bytes
+   */
+  lines(options: WaitOptions & { limit?: number } = {}): OperationIterator<string> {
+    const limit = integer(options.limit ?? DEFAULT_LINE_LIMIT, 'options.limit', 1);
+    return iterate(() => this.readLine(limit, options));
+  }
+
+  /**
+   * Writes all of `data`, and is done when the kernel has it or when it is queued under the high-water mark; above it the writer waits. The
+   * memory may be reused then. Strings are written as UTF-8.
+   * @throws SystemError of send(2), also of earlier writes; BusyError, ClosedError, TypeError
+   */
+  write(data: string | ArrayBufferView | ArrayBuffer, options?: WaitOptions): Operation<void> {
+    return new Write(this, bytes(data), options && signalOf(options));
+  }
+
+  /** Waits until the kernel has everything that was written. @throws SystemError of a queued write */
+  flush(options?: WaitOptions): Operation<void> {
+    return new Flush(this, signalOf(options));
+  }
+
+  /** Ends our direction, after what was written: the peer reads its end, and may go on writing. See shutdown(2). */
+  shutdown(options?: WaitOptions): Operation<void> {
+    const signal = signalOf(options);
+    const stream = this;
+    return compose('shutdown', function* () {
+      yield* new Flush(stream, signal);
+      if (stream.sentEnd || stream.closed) return;
+      stream.sentEnd = true;
+      const result = native.shutdown(stream.number);
+      if (result < 0) throw stream.error('shutdown', result);
+    });
+  }
+
+  /**
+   * Hands what was written to the kernel, then closes. Whoever waits on the stream gets ClosedError. In a cancelled task it closes at once.
+   * Closing twice is the same as once.
+   * @throws SystemError of a queued write; the stream is closed all the same
+   */
+  close(options?: WaitOptions): Operation<void> {
+    const signal = signalOf(options);
+    const stream = this;
+    return compose('close', function* () {
+      if (stream.closed) return;
+      stream.state = 'closing';
+      stream.wakeReader();
+      try {
+        yield* new Flush(stream, signal);
+      } finally {
+        stream.destroy();
+      }
+    });
+  }
+
+  /** Closes at once. What the kernel did not take is dropped; whoever waits on the stream gets ClosedError. */
+  destroy(): void {
+    if (this.state === 'closed') return;
+    this.loop.detach(this.descriptor);
+    this.state = 'closed';
+    this.wakeReader();
+    const writer = this.writer;
+    this.writer = null;
+    writer?.fail(this.closedError('write to'));
+    for (const flusher of this.flushers.splice(0)) flusher.fail(this.closedError('flush'));
+    this.backlog = this.input = null;
+    native.close(this.number);
+    this.loop.tracer?.close(this.number);
+  }
+
+  /** The chunks until the end. */
+  [Symbol.asyncIterator](): OperationIterator<Uint8Array> {
+    return iterate(() => this.read());
+  }
+
+  [Symbol.dispose](): void {
+    this.destroy();
+  }
+
+  [Symbol.asyncDispose](): PromiseLike<void> {
+    return this.close();
+  }
+
+  // --- for the traps above ------------------------------------------------------------------------------------------------
+
+  /** What every read begins with. Bytes that are there already, or null. @internal */
+  beginRead(trap: ReadTrap<unknown>): ByteQueue | null {
+    this.check('read from');
+    trap.task.resource = this;
+    if (this.reader !== null && this.reader !== trap) throw new BusyError(`read from fd ${this.number}`, String(this.reader.task), String(trap.task));
+    this.throwWriteError();
+    if (this.input !== null && this.input.length > 0) return this.input;
+    if (this.readError !== null) {
+      const error = this.readError;
+      this.readError = null;
+      throw error;
+    }
+    return null;
+  }
+
+  /** @internal */
+  arm(trap: ReadTrap<unknown>, length: number): void {
+    this.loop.submitRead(this.descriptor, length, trap.task);
+    this.reader = trap;
+  }
+
+  /** @internal */
+  await(trap: ReadTrap<unknown>): void {
+    this.loop.watch(this.descriptor, EVENT_READ);
+    this.reader = trap;
+  }
+
+  /** @internal */
+  readerDone(): void {
+    this.reader = null;
+  }
+
+  /** @internal */
+  readerLeft(): void {
+    this.reader = null;
+    // Without a reader nothing is to be read: the bytes stay with the kernel, and so does the backpressure.
+    if (this.state !== 'closed' && this.descriptor.interest & EVENT_READ) this.loop.disarm(this.descriptor);
+  }
+
+  /** @internal */
+  unread(data: Uint8Array): void {
+    this.input ??= new ByteQueue();
+    this.input.push(data);
+  }
+
+  /** @internal */
+  endOfRead(trap: ReadTrap<unknown> | null, result: number): void {
+    this.ended = true;
+    if (result === 0) {
+      trap?.finished();
+      return;
+    }
+    // A reset takes the queued writes along: one error says both.
+    this.writeError = null;
+    const error = this.error('read', result);
+    if (trap === null) this.readError = error;
+    else trap.fail(error);
+  }
+
+  /** @internal */
+  beginWrite(trap: Write): void {
+    this.check('write to');
+    trap.task.resource = this;
+    if (this.writer !== null) throw new BusyError(`write to fd ${this.number}`, String(this.writer.task), String(trap.task));
+    this.throwWriteError();
+    if (this.sentEnd) throw new ClosedError(`fd ${this.number} was shut down for writing; write before shutdown()`, 'ERR_SHUT_DOWN');
+  }
+
+  /** @internal */
+  get backlogLength(): number {
+    return this.backlog === null ? 0 : this.backlog.length;
+  }
+
+  /** @internal */
+  enqueue(data: Uint8Array): void {
+    this.backlog ??= new ByteQueue();
+    this.backlog.push(data);
+    this.loop.watch(this.descriptor, EVENT_WRITE);
+  }
+
+  /** Offers bytes to the kernel: how many it took. @internal */
+  send(data: Uint8Array): number {
+    const result = native.send(this.number, data, 0, data.length);
+    if (result === EAGAIN) return 0;
+    if (result < 0) throw this.error('write', result);
+    return result;
+  }
+
+  /** @internal */
+  throwWriteError(): void {
+    if (this.writeError === null) return;
+    const error = this.writeError;
+    this.writeError = null;
+    throw error;
+  }
+
+  // --- for the loop -------------------------------------------------------------------------------------------------------
+
+  /** @internal */
+  onRead(result: number, memory: ArrayBuffer, offset: number): void {
+    const { reader } = this;
+    this.reader = null;
+    if (result <= 0) this.endOfRead(reader, result);
+    else if (reader === null) this.unread(new Uint8Array(memory, offset, result));
+    else reader.received(memory, offset, result);
+  }
+
+  /** @internal */
+  onReadable(): boolean {
+    this.reader?.readable();
+    return this.reader !== null;
+  }
+
+  /** @internal */
+  onWritable(): boolean {
+    const { backlog } = this;
+    try {
+      while (backlog !== null && backlog.length > 0) {
+        const data = backlog.peek();
+        const sent = this.send(data);
+        backlog.skip(sent);
+        if (sent < data.length) break;
+      }
+    } catch (error) {
+      this.writeFailed(error as Error);
+      return false;
+    }
+    this.writer?.proceed();
+    if (this.backlogLength === 0) for (const flusher of this.flushers.splice(0)) flusher.succeed(undefined);
+    return this.backlogLength > 0 || this.writer !== null;
+  }
+
+  /** @internal */
+  onUnwritten(written: number, rest: Uint8Array): void {
+    if (written < 0) this.writeFailed(this.error('write', written));
+    else this.enqueue(rest);
+  }
+
+  // --- inside -------------------------------------------------------------------------------------------------------------
+
+  private get buffered(): number {
+    return this.input === null ? 0 : this.input.length;
+  }
+
+  private *fillFor(what: string, signal: AbortSignal | undefined): Coroutine<void> {
+    if (yield* new Fill(this, signal)) return;
+    throw new ClosedError(`fd ${this.number} ended after ${this.buffered} bytes, before ${what}`, 'ERR_UNEXPECTED_END');
+  }
+
+  private *readLine(limit: number, options: WaitOptions): Coroutine<string | null> {
+    let line: Uint8Array;
+    try {
+      line = yield* this.readUntil('\n', limit, options);
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== 'ERR_UNEXPECTED_END') throw error;
+      if (this.buffered === 0) return null;
+      return Buffer.from(this.input!.take(this.buffered)).toString();
+    }
+    const end = line[line.length - 2] === 13 ? line.length - 2 : line.length - 1;
+    return Buffer.from(line.buffer, line.byteOffset, end).toString();
+  }
+
+  private writeFailed(error: Error): void {
+    this.backlog = null;
+    const writer = this.writer;
+    this.writer = null;
+    const flushers = this.flushers.splice(0);
+    if (writer === null && flushers.length === 0) this.writeError = error;
+    writer?.fail(error);
+    for (const flusher of flushers) flusher.fail(error);
+  }
+
+  private check(what: string): void {
+    if (this.state !== 'open') throw this.closedError(what);
+  }
+
+  private wakeReader(): void {
+    const { reader } = this;
+    this.reader = null;
+    reader?.fail(this.closedError('read from'));
+  }
+
+  private closedError(what: string): ClosedError {
+    return new ClosedError(`cannot ${what} fd ${this.number}: it is closed`);
+  }
+
+  private error(syscall: string, errno: number): Error {
+    return systemError(syscall, errno, { fd: this.number });
+  }
+
+  private name(peer: boolean): SocketAddress | undefined {
+    if (this.state === 'closed') return undefined;
+    const name = native.socketName(this.number, peer);
+    return typeof name === 'number' ? undefined : name;
+  }
+}

@@ -1,0 +1,194 @@
+// TCP: listening and connecting. Names are resolved by Node's dns.lookup, so /etc/hosts and nsswitch count as everywhere else.
+
+import { lookup, type LookupAddress } from 'node:dns';
+import { isIP } from 'node:net';
+import { compose } from '../compose.ts';
+import { currentTask } from '../current.ts';
+import { OnewaitError, systemError } from '../errors.ts';
+import type { Descriptor, DescriptorHandler, Loop } from '../loop.ts';
+import { checked, native, type SocketAddress } from '../native.ts';
+import { type Coroutine, type Operation, Trap } from '../operation.ts';
+import { EVENT_WRITE } from '../selectors.ts';
+import { OpenKind } from '../trace/record.ts';
+import { integer, signalOf, type WaitOptions } from '../validate.ts';
+import { Listener } from './listener.ts';
+import { HIGH_WATER_MARK, Stream } from './stream.ts';
+
+const DEFAULT_BACKLOG = 4096;
+const MAX_PORT = 65535;
+
+export interface ListenOptions {
+  /** A name, or an IPv4 or IPv6 address. The loopback by default: who wants the world says so ('0.0.0.0', '::'). */
+  host?: string | undefined;
+  /** 0, the default, lets the kernel choose; see the listener's `address`. */
+  port?: number | undefined;
+  /** Connections that the kernel holds until they are accepted; it has a limit of its own (net.core.somaxconn). */
+  backlog?: number | undefined;
+  /** Lets several sockets listen on the port, and the kernel share connections out among them (SO_REUSEPORT, socket(7)). */
+  reusePort?: boolean | undefined;
+  /** Bytes that a connection may queue before its writer waits. 64 KiB by default. */
+  highWaterMark?: number | undefined;
+}
+
+export interface ConnectOptions extends WaitOptions {
+  /** A name, or an IPv4 or IPv6 address. */
+  host?: string | undefined;
+  port: number;
+  /** Bytes that may be queued before the writer waits. 64 KiB by default. */
+  highWaterMark?: number | undefined;
+}
+
+function hostOf(host: unknown): string {
+  if (host === undefined) return '127.0.0.1';
+  if (typeof host === 'string' && host !== '') return host;
+  throw new TypeError(`host must be a name or an address, and is ${String(host)}`);
+}
+
+function highWaterMarkOf(options: { highWaterMark?: number | undefined }): number {
+  return integer(options.highWaterMark ?? HIGH_WATER_MARK, 'highWaterMark', 1);
+}
+
+function listen(options: ListenOptions = {}): Operation<Listener> {
+  const host = hostOf(options.host);
+  const port = integer(options.port ?? 0, 'port', 0, MAX_PORT);
+  const backlog = integer(options.backlog ?? DEFAULT_BACKLOG, 'backlog', 0, 0x7fffffff);
+  const highWaterMark = highWaterMarkOf(options);
+  return compose('listen', function* (): Coroutine<Listener> {
+    const task = currentTask();
+    const { loop } = task;
+    const [first] = yield* resolve(host, undefined);
+    loop.tracer?.onBehalfOf(task);
+    const fd = checked('listen', native.listen(first!, port, backlog, options.reusePort === true), { address: host, port });
+    const listener = new Listener(loop, fd, native.socketName(fd, false) as SocketAddress, highWaterMark);
+    loop.tracer?.open(fd, OpenKind.listening, `tcp listening on ${listener.address.address}:${listener.address.port}`, task);
+    return listener;
+  });
+}
+
+function connect(options: ConnectOptions): Operation<Stream> {
+  const host = hostOf(options.host);
+  const port = integer(options.port, 'port', 1, MAX_PORT);
+  const highWaterMark = highWaterMarkOf(options);
+  const signal = signalOf(options);
+  return compose('connect', function* (): Coroutine<Stream> {
+    const { loop } = currentTask();
+    let failure: unknown;
+    // In the resolver's order of preference; the last failure tells.
+    for (const address of yield* resolve(host, signal)) {
+      try {
+        const descriptor = yield* new Connect(address, port, signal);
+        const stream = new Stream(loop, descriptor, highWaterMark);
+        loop.tracer?.open(stream.fd, OpenKind.connected, `tcp ${address}:${port}`, currentTask());
+        return stream;
+      } catch (error) {
+        if ((error as { syscall?: unknown }).syscall !== 'connect') throw error;
+        failure = error;
+      }
+    }
+    throw failure;
+  });
+}
+
+/** TCP servers and clients. */
+export const tcp: {
+  /**
+   * Listens. Bound to the loopback unless told otherwise.
+   * @throws SystemError EADDRINUSE, EADDRNOTAVAIL, EACCES (listen(2), bind(2)), ENOTFOUND (dns.lookup); TypeError, RangeError
+   */
+  listen(options?: ListenOptions): Operation<Listener>;
+  /**
+   * Connects; a name's addresses are tried in turn.
+   * @throws SystemError ECONNREFUSED, ETIMEDOUT, ENETUNREACH, ... (connect(2)), ENOTFOUND (dns.lookup); TypeError, RangeError
+   */
+  connect(options: ConnectOptions): Operation<Stream>;
+} = { listen, connect };
+
+function* resolve(host: string, signal: AbortSignal | undefined): Coroutine<string[]> {
+  if (isIP(host.split('%')[0]!) !== 0) return [host];
+  return yield* new Lookup(host, signal);
+}
+
+/** dns.lookup(3 in libuv's pool): the one wait that Node does for us. */
+class Lookup extends Trap<string[]> {
+  private readonly host: string;
+
+  constructor(host: string, signal: AbortSignal | undefined) {
+    super(signal);
+    this.host = host;
+  }
+
+  protected override begin(): void {
+    if (this.task.loop.blocking) {
+      throw new OnewaitError('ERR_LOOP_BLOCKING', `'${this.host}' cannot be looked up inside runBlocking(): use an IP address, or run()`);
+    }
+    lookup(this.host, { all: true }, (error: Error | null, addresses: LookupAddress[]) => {
+      if (error !== null) this.fail(error);
+      else this.succeed(addresses.map(({ address }) => address));
+    });
+  }
+  protected override undo(): void {}
+  override describe(): string {
+    return `the address of ${this.host}`;
+  }
+}
+
+/** One attempt: writable means decided, SO_ERROR says how (connect(2), EINPROGRESS). */
+class Connect extends Trap<Descriptor> implements DescriptorHandler {
+  private readonly address: string;
+  private readonly port: number;
+  private descriptor: Descriptor | null = null;
+
+  constructor(address: string, port: number, signal: AbortSignal | undefined) {
+    super(signal);
+    this.address = address;
+    this.port = port;
+  }
+
+  protected override begin(): void {
+    const { loop } = this.task;
+    loop.tracer?.onBehalfOf(this.task);
+    const fd = checked('connect', native.connect(this.address, this.port), { address: this.address, port: this.port });
+    this.descriptor = loop.attach(fd, this);
+    try {
+      loop.watch(this.descriptor, EVENT_WRITE);
+    } catch (error) {
+      this.undo();
+      throw error;
+    }
+  }
+
+  onWritable(): boolean {
+    const { descriptor } = this;
+    const result = native.socketError(descriptor!.fd);
+    if (result === 0) {
+      this.succeed(descriptor!);
+      return false;
+    }
+    this.undo();
+    this.fail(systemError('connect', result, { address: this.address, port: this.port }));
+    return false;
+  }
+  onReadable(): boolean {
+    return false;
+  }
+  onRead(): void {}
+  onUnwritten(): void {}
+
+  protected override undo(): void {
+    close(this.task.loop, this.descriptor!);
+  }
+  override describe(): string {
+    return `fd ${this.fd} OUT`;
+  }
+  override get fd(): number {
+    return this.descriptor?.fd ?? -1;
+  }
+  override get event(): number {
+    return EVENT_WRITE;
+  }
+}
+
+function close(loop: Loop, descriptor: Descriptor): void {
+  loop.detach(descriptor);
+  native.close(descriptor.fd);
+}

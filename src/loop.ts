@@ -1,0 +1,388 @@
+// The loop: what turns readiness into running coroutines. Start reading at `dispatch`.
+//
+// One turn:   flush and wait      below, in native code: the only call that blocks
+//             wake                what the wait brought settles the traps that were registered for it
+//             expire              timers that are due settle theirs
+//             run                 the tasks whose traps were settled go on to their next trap
+//             prepare             when to wake up next, whether there is anything to wait for
+//
+// Invariants:
+// - It does no I/O of its own and knows no socket: streams and listeners attach a handler to their descriptor.
+// - An event carries (fd, generation) and meets a descriptor only if both are current. A handler may close anything, also what is ready
+//   in the same batch.
+// - Who waits on a descriptor is woken with an error before it is closed.
+// - Interest is taken back lazily: readiness that nobody waits for removes it, so a server that always reads again never calls epoll_ctl.
+// - Nobody starves: a turn runs what was ready when it began; a task that never has to wait is sent to the back after BUDGET operations.
+
+import { inspect } from 'node:util';
+import { currentTask } from './current.ts';
+import { COMPLETION, type Driver, READ_PAGE, READY } from './driver.ts';
+import { ClosedError } from './errors.ts';
+import type { Trap } from './operation.ts';
+import { EVENT_READ, EVENT_WRITE, type Selector } from './selectors.ts';
+import { type Main, Task, type TaskGroup, type TaskState } from './task.ts';
+import { type Timer, TimerHeap } from './timers.ts';
+import type { Tracer } from './trace/tracer.ts';
+
+/** Operations in a row that a task may complete without waiting, before others get their turn. */
+const BUDGET = 128;
+
+export interface Runnable {
+  run(): void;
+}
+
+/** Told of what happens on a descriptor: a stream or a listener. */
+export interface DescriptorHandler {
+  /** Readable, and no read was armed. False: nobody here waits for that. */
+  onReadable(): boolean;
+  /** Writable. False: nobody here waits for that. */
+  onWritable(): boolean;
+  /** An armed read is done: bytes in `memory` from `offset`; 0 is the end; negative is -errno. */
+  onRead(result: number, memory: ArrayBuffer, offset: number): void;
+  /** A queued write was not taken whole: `written` bytes were, or it is -errno. `rest` is memory to be copied from at once. */
+  onUnwritten(written: number, rest: Uint8Array): void;
+}
+
+/** A descriptor that the loop watches, and who waits for it. */
+export class Descriptor {
+  readonly fd: number;
+  /** Tells it from earlier ones of the same number; 0 while it is not registered with the selector. */
+  generation = 0;
+  /** What it is registered for. */
+  interest = 0;
+  handler: DescriptorHandler | null;
+  /** Tasks in `readable(fd)` and `writable(fd)`, first in first out: one event wakes one of them. */
+  readers: Trap<void>[] = [];
+  writers: Trap<void>[] = [];
+
+  constructor(fd: number, handler: DescriptorHandler | null) {
+    this.fd = fd;
+    this.handler = handler;
+  }
+}
+
+export class Loop {
+  readonly driver: Driver;
+  readonly selector: Selector;
+  readonly timers: TimerHeap = new TimerHeap();
+  /** Whether `runBlocking` drives it. */
+  readonly blocking: boolean;
+  /** On whose behalf code of Node's own runs: it is no coroutine, cannot be cancelled and never ends. */
+  readonly guest: Task;
+  tracer: Tracer | null = null;
+  /** Called at the end of every turn. */
+  readonly afterTurn: Set<() => void> = new Set();
+
+  private readonly descriptors = new Map<number, Descriptor>();
+  private ready: Runnable[] = [];
+  private running: Runnable[] = [];
+  private failures: Task[] = [];
+  private taskIds = 0;
+  private holds = 0;
+  private referenced = false;
+  private hosted = false;
+  private budget = BUDGET;
+  private ranSome = false;
+
+  constructor(driver: Driver, blocking: boolean) {
+    this.driver = driver;
+    this.selector = driver.selector;
+    this.blocking = blocking;
+    const group: TaskGroup = { tasks: new Set(), ended: () => {}, get root(): TaskGroup { return group; } };
+    this.guest = new Task(this, 0, () => new Promise<never>(() => {}), 'node', group);
+  }
+
+  // --- one turn -----------------------------------------------------------------------------------------------------------
+
+  /** What follows a wait. Called by the host once per batch, and by `turn`. */
+  readonly dispatch = (): void => {
+    try {
+      this.wake();
+      this.expire();
+      this.run();
+    } finally {
+      this.prepare();
+    }
+  };
+
+  private wake(): void {
+    const { driver } = this;
+    this.takeUnwritten();
+    const { events, completions } = driver;
+    for (let i = 0, at = 0; i < completions; i++, at += COMPLETION) {
+      const descriptor = this.descriptors.get(events[at + 1]!);
+      if (descriptor === undefined || descriptor.generation !== events[at + 2]) continue;
+      const kind = events[at]!;
+      if (kind === READY) this.wakeReady(descriptor, events[at + 3]!);
+      else {
+        descriptor.handler?.onRead(events[at + 3]!, kind === READ_PAGE ? driver.page : driver.slab, events[at + 4]!);
+        if (descriptor.readers.length > 0) descriptor.readers.shift()!.succeed(undefined);
+      }
+    }
+    driver.refill();
+  }
+
+  private wakeReady(descriptor: Descriptor, events: number): void {
+    let unwanted = 0;
+    if (events & EVENT_READ && !this.wakeOne(descriptor.readers) && !descriptor.handler?.onReadable()) unwanted |= EVENT_READ;
+    if (events & EVENT_WRITE && !this.wakeOne(descriptor.writers) && !descriptor.handler?.onWritable()) unwanted |= EVENT_WRITE;
+    if (unwanted !== 0 && descriptor.generation !== 0) this.narrow(descriptor, descriptor.interest & ~unwanted);
+  }
+
+  private wakeOne(waiters: Trap<void>[]): boolean {
+    if (waiters.length === 0) return false;
+    waiters.shift()!.succeed(undefined);
+    return true;
+  }
+
+  private expire(): void {
+    if (this.timers.size === 0) return;
+    const now = this.driver.now();
+    for (let timer = this.timers.takeDue(now); timer !== undefined; timer = this.timers.takeDue(now)) timer.expire(now - timer.deadline);
+  }
+
+  private run(): void {
+    // Two queues that swap: whatever becomes ready meanwhile has its turn after the next wait.
+    const batch = this.ready;
+    this.ready = this.running;
+    this.running = batch;
+    for (let i = 0; i < batch.length; i++) {
+      this.budget = BUDGET;
+      batch[i]!.run();
+    }
+    this.ranSome = batch.length > 0;
+    batch.length = 0;
+    this.budget = BUDGET;
+  }
+
+  private prepare(): void {
+    const { driver } = this;
+    const busy = this.ready.length > 0;
+    // An async function that was just resumed goes on when this batch has returned: look again before letting go of the process.
+    const idle = !busy && this.holds === 0 && !driver.pending;
+    const again = idle && this.ranSome;
+    driver.setDeadline(this.timers.next);
+    driver.setRunnable(busy || again);
+    if (idle && !again) this.reference(false);
+    for (const check of this.afterTurn) check();
+    if (this.failures.length > 0) this.reportFailures();
+  }
+
+  // --- tasks --------------------------------------------------------------------------------------------------------------
+
+  spawn<T>(main: Main<T>, name: string | undefined, group: TaskGroup, shielded = false): Task<T> {
+    const task = new Task<T>(this, ++this.taskIds, main, name, group, shielded);
+    group.tasks.add(task as unknown as Task);
+    this.tracer?.spawn(task as unknown as Task, currentTask());
+    this.enqueue(task);
+    return task;
+  }
+
+  /** To be run in the next turn. */
+  enqueue(runnable: Runnable): void {
+    if (this.ready.push(runnable) > 1) return;
+    this.driver.setRunnable(true);
+    this.reference(true);
+  }
+
+  /** Whether a task that did not have to wait may go on at once. */
+  mayRunOn(): boolean {
+    return --this.budget > 0;
+  }
+
+  /** The task that runs has had its share. */
+  yieldBudget(): void {
+    this.budget = 0;
+  }
+
+  setTimer(timer: Timer, deadline: number): void {
+    this.timers.add(timer, deadline);
+    if (this.timers.next === deadline) this.driver.setDeadline(deadline);
+  }
+
+  /** Something that a descriptor or a timer can end is waited for: the process stays. */
+  hold(): void {
+    if (this.holds++ === 0) this.reference(true);
+  }
+
+  release(): void {
+    this.holds--;
+  }
+
+  /** Nothing is ready, and no descriptor or timer can make it so. */
+  get stuck(): boolean {
+    return this.holds === 0 && this.ready.length === 0 && !this.driver.pending;
+  }
+
+  /** A task has ended. Whether anybody cares for its failure is known when the turn is over. */
+  ended(task: Task, status: TaskState, result: unknown): void {
+    this.tracer?.end(task, status, result);
+    if (status === 'failed') this.failures.push(task);
+  }
+
+  private reportFailures(): void {
+    for (const task of this.failures.splice(0)) {
+      if (task.wasJoined) continue;
+      task.adopt();
+      if (task.group.onTaskError === undefined) process.stderr.write(failureReport(task));
+      else task.group.onTaskError(task.outcome, task);
+    }
+  }
+
+  // --- descriptors --------------------------------------------------------------------------------------------------------
+
+  /** Takes charge of a descriptor that belongs to `handler`. */
+  attach(fd: number, handler: DescriptorHandler): Descriptor {
+    // The number may have been closed behind our back while somebody waited on it.
+    const stale = this.descriptors.get(fd);
+    if (stale !== undefined) this.detach(stale);
+    const descriptor = new Descriptor(fd, handler);
+    this.descriptors.set(fd, descriptor);
+    return descriptor;
+  }
+
+  /** Wakes who waits on a descriptor with an error and forgets it. Its owner may close it then. */
+  detach(descriptor: Descriptor): void {
+    // Queued submissions name the number, which may be somebody else's in a moment.
+    if (this.driver.pending) this.flush();
+    this.narrow(descriptor, 0);
+    this.driver.forget(descriptor.fd);
+    this.descriptors.delete(descriptor.fd);
+    descriptor.handler = null;
+    for (const waiters of [descriptor.readers, descriptor.writers]) {
+      for (const trap of waiters.splice(0)) trap.fail(new ClosedError(`fd ${descriptor.fd} was closed while ${trap.task} waited on it`));
+    }
+  }
+
+  /** Registers interest of the owner. Costs nothing while it is registered. @throws SystemError of epoll_ctl (ENOMEM, ENOSPC) */
+  watch(descriptor: Descriptor, events: number): void {
+    const interest = descriptor.interest | events;
+    if (interest === descriptor.interest) return;
+    this.selector[descriptor.interest === 0 ? 'register' : 'modify'](descriptor.fd, interest, descriptor);
+    descriptor.interest = interest;
+    descriptor.generation = this.selector.getKey(descriptor.fd).generation;
+  }
+
+  /** Takes interest back. */
+  narrow(descriptor: Descriptor, interest: number): void {
+    if (interest === descriptor.interest) return;
+    descriptor.interest = interest;
+    if (interest !== 0) {
+      this.selector.modify(descriptor.fd, interest, descriptor);
+      return;
+    }
+    this.selector.unregister(descriptor.fd);
+    descriptor.generation = 0;
+    if (descriptor.handler === null && descriptor.readers.length + descriptor.writers.length === 0) this.descriptors.delete(descriptor.fd);
+  }
+
+  /** Queues a task for one event of a descriptor that may be anybody's. Returns its undo. @throws SystemError EBADF */
+  wait(fd: number, event: number, trap: Trap<void>): () => void {
+    let descriptor = this.descriptors.get(fd);
+    if (descriptor === undefined) {
+      descriptor = new Descriptor(fd, null);
+      this.watch(descriptor, event);
+      this.descriptors.set(fd, descriptor);
+    } else if (descriptor.handler !== null || descriptor.interest === 0) {
+      this.watch(descriptor, event);
+    } else {
+      // Not ours: it may have been closed and opened anew since the last wait, and only the kernel knows. One epoll_ctl revalidates it.
+      const interest = descriptor.interest | event;
+      this.selector.modify(fd, interest, descriptor);
+      descriptor.interest = interest;
+    }
+    const waiters = event === EVENT_READ ? descriptor.readers : descriptor.writers;
+    waiters.push(trap);
+    return () => {
+      const index = waiters.indexOf(trap);
+      if (index >= 0) waiters.splice(index, 1);
+    };
+  }
+
+  // --- queued reads and writes --------------------------------------------------------------------------------------------
+
+  /** Reads for the suspended reader when its descriptor is next ready; the handler's `onRead` is told. */
+  submitRead(descriptor: Descriptor, length: number, task: Task): void {
+    this.watch(descriptor, EVENT_READ);
+    if (this.driver.submitRead(descriptor.fd, length, task.id)) return;
+    this.flush();
+    this.driver.submitRead(descriptor.fd, length, task.id);
+  }
+
+  /** Nobody reads any more: what comes stays with the kernel. */
+  disarm(descriptor: Descriptor): void {
+    if (!this.driver.submitRead(descriptor.fd, 0, 0)) {
+      this.flush();
+      this.driver.submitRead(descriptor.fd, 0, 0);
+    }
+  }
+
+  /** Which registration of a number is current; 0 when there is none. */
+  generationOf(fd: number): number {
+    return this.descriptors.get(fd)?.generation ?? 0;
+  }
+
+  /** Copies a small write, to leave with the next turn. */
+  submitWrite(descriptor: Descriptor, data: Uint8Array, task: Task): void {
+    if (this.driver.submitWrite(descriptor.fd, data, task.id)) return;
+    this.flush();
+    this.driver.submitWrite(descriptor.fd, data, task.id);
+  }
+
+  /** Sends what is queued now, so that what follows cannot overtake it. */
+  flush(): void {
+    if (!this.driver.pending) return;
+    this.driver.flush();
+    this.takeUnwritten();
+  }
+
+  private takeUnwritten(): void {
+    const { unwrittenEvents, unwritten, out } = this.driver;
+    for (let i = 0, at = 0; i < unwritten; i++, at += COMPLETION) {
+      const written = unwrittenEvents[at + 3]!;
+      const offset = unwrittenEvents[at + 4]!;
+      const rest = out.subarray(offset + Math.max(written, 0), offset + unwrittenEvents[at + 5]!);
+      this.descriptors.get(unwrittenEvents[at + 1]!)?.handler?.onUnwritten(written, rest);
+    }
+    this.driver.clearUnwritten();
+  }
+
+  // --- who drives it ------------------------------------------------------------------------------------------------------
+
+  /** Lets Node's own loop drive it. */
+  start(): void {
+    if (this.hosted) return;
+    this.driver.start(this.dispatch);
+    this.hosted = true;
+    this.referenced = false;
+    this.prepare();
+    this.reference(true);
+  }
+
+  /** Gives the blocking call back to libuv. */
+  stop(): void {
+    this.flush();
+    this.reference(false);
+    this.hosted = false;
+    this.driver.stop();
+  }
+
+  private reference(wanted: boolean): void {
+    if (!this.hosted || wanted === this.referenced) return;
+    this.referenced = wanted;
+    if (wanted) this.driver.ref();
+    else this.driver.unref();
+  }
+}
+
+function failureReport(task: Task): string {
+  const error = task.outcome;
+  const fd = (error as { fd?: unknown } | null | undefined)?.fd ?? task.lastFd;
+  let what: string;
+  try {
+    what = error instanceof Error ? (error.stack ?? String(error)) : inspect(error);
+  } catch {
+    what = 'a value that cannot be shown';
+  }
+  return `onewait: task ${task} failed${typeof fd === 'number' && fd >= 0 ? ` on fd ${fd}` : ''}: ${what}\n`;
+}

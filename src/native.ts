@@ -1,0 +1,80 @@
+// The addon, typed. Numbers that come back are values or negative errnos; errors are made from them in errors.ts.
+
+import { createRequire } from 'node:module';
+import { dirname } from 'node:path';
+import { systemError } from './errors.ts';
+
+/** What `native/poller.h` promises, for one of the three pollers. */
+export interface NativePoller {
+  add(fd: number, events: number, generation: number): number;
+  modify(fd: number, events: number): number;
+  remove(fd: number): number;
+  /** Triples of fd, generation and events; or a negative errno. */
+  wait(timeoutMs: number): Int32Array | number;
+  fileno(): number;
+  close(): void;
+}
+
+/** The batched turn of `native/turn.h`; driver.ts is its only user. */
+export interface NativeTurn {
+  shared(): ArrayBuffer;
+  setAreas(page: ArrayBuffer, slab: ArrayBuffer): void;
+  flush(): number;
+  run(): number;
+  now(): number;
+  forget(fd: number): void;
+  start(dispatch: () => void): number;
+  stop(): void;
+  ref(): void;
+  unref(): void;
+}
+
+export interface SocketAddress {
+  address: string;
+  family: 'IPv4' | 'IPv6';
+  port: number;
+}
+
+interface Native {
+  Poller: new (kind: string) => NativePoller;
+  Turn: new (poller: NativePoller) => NativeTurn;
+  listen(host: string, port: number, backlog: number, reusePort: boolean): number;
+  connect(host: string, port: number): number;
+  accept(fd: number): number;
+  recv(fd: number, buffer: Uint8Array, offset: number, length: number): number;
+  send(fd: number, buffer: Uint8Array, offset: number, length: number): number;
+  shutdown(fd: number): number;
+  close(fd: number): number;
+  openSpare(): number;
+  socketError(fd: number): number;
+  socketName(fd: number, peer: boolean): SocketAddress | number;
+  traceOpen(path: string, records: number): number;
+  traceClose(): number;
+  traceTask(task: number): void;
+  traceEvent(kind: number, code: number, task: number, fd: number, generation: number, mask: number, arg: number): void;
+  traceText(what: number, task: number, fd: number, generation: number, text: string): void;
+  /** Absent from Node 24 on, where AsyncLocalStorage does the same. */
+  getAsyncContext?(): unknown;
+  setAsyncContext?(value: unknown): void;
+}
+
+function load(): Native {
+  if (process.platform !== 'linux') {
+    throw new Error(`onewait runs on Linux only, for it is made of epoll; this is ${process.platform}. Use a Linux machine or container`);
+  }
+  const require = createRequire(import.meta.url);
+  const root = dirname(require.resolve('onewait/package.json'));
+  try {
+    return require('node-gyp-build')(root) as Native;
+  } catch (cause) {
+    throw new Error(`onewait's addon is not built for ${process.platform}-${process.arch} and Node ${process.version}: run 'npm rebuild onewait'`, { cause });
+  }
+}
+
+export const native: Native = load();
+
+/** A result that cannot be negative unless the call failed. @throws SystemError */
+export function checked(syscall: string, result: number, details?: { fd?: number; address?: string; port?: number }): number {
+  if (result < 0) throw systemError(syscall, result, details);
+  return result;
+}

@@ -1,0 +1,162 @@
+// Who drives the loop: Node (`run`), or the call itself (`runBlocking`). Both drive the same loop; only who calls `wait` differs.
+
+import { currentTask, getLoop, setLoop } from './current.ts';
+import { NativeDriver, type PollerName } from './driver.ts';
+import { OnewaitError, systemError } from './errors.ts';
+import { Loop } from './loop.ts';
+import type { Coroutine } from './operation.ts';
+import { isGenerator, type Main, type Task, type TaskErrorHandler, type TaskGroup } from './task.ts';
+import { startTracer } from './trace/tracer.ts';
+
+export interface RunOptions {
+  /** The blocking call: 'epoll' (default), 'poll' or 'select'. */
+  poller?: PollerName | undefined;
+  /** Called with the failure of a task that nobody joined, instead of a report on standard error. */
+  onTaskError?: TaskErrorHandler | undefined;
+  /** Name of the main task. */
+  name?: string | undefined;
+  /** Records what happens to descriptors and tasks in this file (mode 0600). */
+  trace?: string | undefined;
+}
+
+const EINTR = -4;
+
+/** The tasks of one run(): when its main task ends, what is left is cancelled, and the run is over when that has ended too. */
+class Run<T> implements TaskGroup {
+  readonly tasks: Set<Task> = new Set();
+  readonly root: TaskGroup = this;
+  readonly onTaskError: TaskErrorHandler | undefined;
+  readonly main: Task<T>;
+  over = false;
+  private readonly loop: Loop;
+  private readonly onOver: () => void;
+  private closing = false;
+
+  constructor(loop: Loop, main: Main<T>, options: RunOptions, onOver: () => void) {
+    this.loop = loop;
+    this.onTaskError = options.onTaskError;
+    this.onOver = onOver;
+    this.main = loop.spawn(main, options.name ?? 'main', this);
+  }
+
+  get closed(): boolean {
+    return this.closing;
+  }
+
+  ended(task: Task): void {
+    if (task === (this.main as unknown as Task)) {
+      task.adopt();
+      this.closing = true;
+      for (const other of [...this.tasks]) other.cancel('the run that it belongs to has ended');
+      this.loop.afterTurn.add(this.check);
+    }
+  }
+
+  /** Async functions that wait for a promise of somebody else's cannot be cancelled; they are not waited for. */
+  private readonly check = (): void => {
+    for (const task of this.tasks) if (!task.foreign) return;
+    this.loop.afterTurn.delete(this.check);
+    this.over = true;
+    this.onOver();
+  };
+}
+
+function checkMain(main: unknown): void {
+  if (typeof main !== 'function' && !isGenerator(main)) {
+    throw new TypeError('main must be a coroutine, or a function that makes a coroutine or a promise');
+  }
+}
+
+function checkPoller(poller: unknown): PollerName {
+  if (poller === undefined || poller === 'epoll') return 'epoll';
+  if (poller === 'poll' || poller === 'select') return poller;
+  throw new RangeError(`options.poller must be 'epoll', 'poll' or 'select', and is ${String(poller)}`);
+}
+
+let hosted: { loop: Loop; poller: PollerName } | null = null;
+const runs = new Set<Run<unknown>>();
+
+/**
+ * Runs `main` on the loop, hosted by Node: everything of Node keeps working, while ours is the program's only blocking call.
+ * May be called again, also while another run goes on: they share the loop. When `main` ends, tasks that it spawned are cancelled.
+ * If all that is left waits for what can never happen, Node ends the process as it does for any promise that is never settled (exit code 13
+ * at the top level of a module).
+ * @returns what `main` returns
+ * @throws what `main` throws; TypeError for a main that cannot be run; OnewaitError ERR_LOOP_RUNNING inside runBlocking()
+ */
+export async function run<T>(main: Main<T>, options: RunOptions = {}): Promise<T> {
+  checkMain(main);
+  const poller = checkPoller(options.poller);
+  const active = getLoop();
+  if (active?.blocking) throw new OnewaitError('ERR_LOOP_RUNNING', 'run() cannot work inside runBlocking(): Node does not run meanwhile. Use spawn()');
+  if (hosted === null || hosted.poller !== poller) {
+    if (runs.size > 0) throw new OnewaitError('ERR_LOOP_RUNNING', `the loop runs on ${hosted!.poller}, and cannot change to ${poller} meanwhile`);
+    hosted?.loop.selector.close();
+    hosted = { loop: new Loop(new NativeDriver(poller), false), poller };
+  }
+  const { loop } = hosted;
+  if (options.trace !== undefined) startTracer(loop, options.trace);
+  setLoop(loop);
+  loop.start();
+  return new Promise<T>((resolve, reject) => {
+    const run = new Run<T>(loop, main, options, () => {
+      runs.delete(run as Run<unknown>);
+      if (runs.size === 0) {
+        loop.stop();
+        setLoop(null);
+      }
+      if (run.main.state === 'done') resolve(run.main.outcome as T);
+      else reject(run.main.outcome);
+    });
+    runs.add(run as Run<unknown>);
+  });
+}
+
+/**
+ * The literal `while (true) { wait }`: blocks the calling thread until the coroutine `main` has ended. Generators only. Nothing of Node runs
+ * meanwhile, host names cannot be looked up, and promises are not resumed.
+ * @returns what `main` returns
+ * @throws what `main` throws; TypeError for an async function; OnewaitError ERR_LOOP_RUNNING inside a running loop, ERR_DEADLOCK when every
+ * coroutine is suspended on something that no descriptor and no timer can bring about
+ */
+export function runBlocking<T>(main: Coroutine<T> | (() => Coroutine<T>), options: RunOptions = {}): T {
+  checkMain(main);
+  const poller = checkPoller(options.poller);
+  if (getLoop() !== null) throw new OnewaitError('ERR_LOOP_RUNNING', 'a loop is running on this thread already; use spawn() or scope() inside it');
+  const driver = new NativeDriver(poller);
+  const loop = new Loop(driver, true);
+  if (options.trace !== undefined) startTracer(loop, options.trace);
+  setLoop(loop);
+  try {
+    const run = new Run<T>(loop, main, options, () => {});
+    while (!run.over) {
+      if (loop.stuck) throw deadlock(run.tasks);
+      const result = driver.run();
+      if (result < 0 && result !== EINTR) throw systemError(poller === 'epoll' ? 'epoll_wait' : poller, result);
+      loop.dispatch();
+    }
+    if (run.main.state === 'done') return run.main.outcome as T;
+    throw run.main.outcome;
+  } finally {
+    setLoop(null);
+    loop.selector.close();
+  }
+}
+
+function deadlock(tasks: Iterable<Task>): OnewaitError {
+  const waits = [...tasks].map((task) => `${task} on ${task.waitingFor}`).join(', ');
+  return new OnewaitError('ERR_DEADLOCK', `every coroutine waits, and no descriptor and no timer can wake one: ${waits}`);
+}
+
+/**
+ * Starts a task of its own in the current run. A failure that nobody joined is reported once, harms no other task, and closes the stream that the
+ * task used last. When the run ends, the task is cancelled.
+ * @throws OnewaitError ERR_NO_LOOP when no loop runs, ERR_RUN_ENDED when the run is over
+ */
+export function spawn<T>(main: Main<T>, options: { name?: string | undefined } = {}): Task<T> {
+  checkMain(main);
+  const task = currentTask();
+  const group = task === task.loop.guest ? runs.values().next().value : (task.group.root as Run<unknown>);
+  if (group === undefined || group.closed) throw new OnewaitError('ERR_RUN_ENDED', 'the run that this task belongs to has ended: nothing can be spawned in it');
+  return task.loop.spawn(main, options.name, group);
+}

@@ -1,0 +1,361 @@
+// A task: one coroutine, who it is, what it waits for, and how it ended.
+//
+// - A generator is stepped by the loop, one trap at a time. An async function runs by itself and is only started here.
+// - Cancellation is level-triggered: once cancelled, every wait of the task throws `Cancelled`, until it ends. A shielded task does not
+//   hear of the cancellation of what surrounds it.
+// - Whoever joins gets the outcome. A failure that nobody joined by the end of the turn is reported once, by the loop.
+
+import { Identity, isRunning, runAs, setStepping } from './current.ts';
+import { Cancelled, OnewaitError } from './errors.ts';
+import type { Loop, Runnable } from './loop.ts';
+import { type Coroutine, type Operation, Trap, type Waiter } from './operation.ts';
+
+export type TaskState = 'ready' | 'running' | 'suspended' | 'done' | 'failed' | 'cancelled';
+
+/** What can be run as a task: a generator, or a function that returns one, a promise, or an operation. */
+export type Main<T> = Coroutine<T> | (() => Coroutine<T> | PromiseLike<T>);
+
+export type TaskErrorHandler = (error: unknown, task: Task) => void;
+
+/** A set of tasks that end together: that of a run() or of a scope. */
+export interface TaskGroup {
+  readonly tasks: Set<Task>;
+  /** The run that it is part of. */
+  readonly root: TaskGroup;
+  /** Called when one of its tasks has ended, after that was noted in the task. */
+  ended(task: Task): void;
+  /** Called with a failure that nobody joined, instead of the report on standard error. */
+  readonly onTaskError?: TaskErrorHandler | undefined;
+}
+
+/** Something that must not outlive the task that used it when that task fails: a stream. */
+export interface Resource {
+  readonly fd: number;
+  destroy(): void;
+}
+
+const ENDED: ReadonlySet<TaskState> = new Set(['done', 'failed', 'cancelled']);
+
+export class Task<T = unknown> extends Identity implements Operation<T>, Waiter, Runnable {
+  readonly id: number;
+  readonly name: string;
+  readonly loop: Loop;
+  readonly group: TaskGroup;
+  /** The error that its waits throw since it was cancelled. @internal */
+  cancelled: Cancelled | null = null;
+  /** Cancellation from outside stops here. @internal */
+  readonly shielded: boolean;
+  /** The stream or listener that it used last: named in the report when it fails, and closed. @internal */
+  resource: Resource | null = null;
+
+  /** The descriptor of that, after it has ended. @internal */
+  lastFd = -1;
+
+  private body: Main<T> | null;
+  private generator: Coroutine<T> | null = null;
+  private status: TaskState = 'ready';
+  private result: unknown = undefined;
+  private pending: Trap | null = null;
+  private joiners: Join<T>[] | null = null;
+  private joined = false;
+  private unstarted: Trap | null = null;
+  private taken: Trap | null = null;
+
+  constructor(loop: Loop, id: number, main: Main<T>, name: string | undefined, group: TaskGroup, shielded = false) {
+    super();
+    this.loop = loop;
+    this.id = id;
+    this.body = main;
+    this.name = name ?? ((typeof main === 'function' && main.name) || 'task');
+    this.group = group;
+    this.shielded = shielded;
+  }
+
+  get state(): TaskState {
+    // An async function that waits for nothing of ours runs now, or waits for a promise of somebody else's.
+    if (!this.ended && this.foreign) return isRunning(this.self) ? 'running' : 'suspended';
+    return this.status;
+  }
+
+  /** What it waits for ('fd 9 IN', '20 ms'), or null when it waits for nothing of ours. */
+  get waitingFor(): string | null {
+    if (this.pending === null) return null;
+    const all: string[] = [];
+    for (let trap: Trap | null = this.pending; trap !== null; trap = trap.nextPending) all.push(trap.describe());
+    return all.reverse().join(', ');
+  }
+
+  get ended(): boolean {
+    return ENDED.has(this.status);
+  }
+
+  override toString(): string {
+    return `${this.name}#${this.id}`;
+  }
+
+  /** Waits until the task has ended: its value, or its error (`Cancelled` if it was cancelled). Any number of tasks may join. */
+  join(options?: { signal?: AbortSignal }): Operation<T> {
+    return new Join(this, options?.signal);
+  }
+
+  /** `yield* task` is `yield* task.join()`. */
+  [Symbol.iterator](): Iterator<Trap, T, unknown> {
+    return this.join()[Symbol.iterator]();
+  }
+
+  /** `await task` is `await task.join()`. */
+  then<A = T, B = never>(
+    onFulfilled?: ((value: T) => A | PromiseLike<A>) | null,
+    onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
+  ): PromiseLike<A | B> {
+    return this.join().then(onFulfilled, onRejected);
+  }
+
+  /**
+   * Cancels the task: its current wait did not happen and throws `Cancelled`, as will every later one. A task that has not started
+   * never does. Cancelling twice, or one that has ended, changes nothing. An async function hears of it at its next wait of ours only.
+   */
+  cancel(reason?: unknown): void {
+    if (this.ended || this.cancelled !== null) return;
+    this.cancelled = reason instanceof Cancelled ? reason : new Cancelled(reason);
+    if (this.body !== null) {
+      this.body = null;
+      this.loop.enqueue(this);
+      return;
+    }
+    for (let trap: Trap | null = this.pending; trap !== null; ) {
+      const next: Trap | null = trap.nextPending;
+      trap.cancel(this.cancelled);
+      trap = next;
+    }
+  }
+
+  // --- driven by the loop -------------------------------------------------------------------------------------------------
+
+  /** Starts the task, or resumes its generator after the wait that it yielded. @internal */
+  run(): void {
+    if (this.generator !== null) this.step();
+    else if (this.body !== null) this.start(this.body);
+    else if (!this.ended) this.end('cancelled', this.cancelled);
+  }
+
+  /** Its generator's trap is settled. @internal */
+  settled(trap: Trap): void {
+    this.taken = trap;
+    this.loop.enqueue(this);
+  }
+
+  /** @internal */
+  created(trap: Trap): void {
+    this.unstarted = trap;
+  }
+
+  /** It waits for one more thing. @internal */
+  suspended(trap: Trap): void {
+    if (this.unstarted === trap) this.unstarted = null;
+    if (this.pending !== null) this.pending.previousPending = trap;
+    trap.nextPending = this.pending;
+    this.pending = trap;
+    if (!this.ended) this.status = 'suspended';
+    this.loop.tracer?.suspend(this.self, trap);
+  }
+
+  /** It waits for one thing less. @internal */
+  wakened(trap: Trap): void {
+    const { previousPending, nextPending } = trap;
+    if (previousPending === null) this.pending = nextPending;
+    else previousPending.nextPending = nextPending;
+    if (nextPending !== null) nextPending.previousPending = previousPending;
+    trap.previousPending = trap.nextPending = null;
+    if (this.pending === null && !this.ended) this.status = 'ready';
+  }
+
+  /** Whether only promises that are not ours can move it. @internal */
+  get foreign(): boolean {
+    return this.pending === null && this.generator === null && this.body === null;
+  }
+
+  private get self(): Task {
+    return this as unknown as Task;
+  }
+
+  private start(body: Main<T>): void {
+    this.body = null;
+    this.status = 'running';
+    this.loop.tracer?.resume(this.self, null);
+    if (typeof body !== 'function') {
+      this.generator = body;
+      this.step();
+      return;
+    }
+    let made: unknown;
+    try {
+      made = runAs(this.self, body);
+    } catch (error) {
+      this.fail(error);
+      return;
+    }
+    if (isGenerator<T>(made)) {
+      this.generator = made;
+      this.step();
+    } else if (isOperation<T>(made)) {
+      this.generator = delegate(made);
+      this.step();
+    } else if (typeof (made as PromiseLike<T> | undefined)?.then === 'function') {
+      if (this.loop.blocking) {
+        this.fail(
+          new TypeError(
+            `${this} is an async function, and runBlocking() cannot run one: V8 resumes async functions only when this call has returned. ` +
+              'Write it as a generator (function*), or use run()',
+          ),
+        );
+        return;
+      }
+      (made as PromiseLike<T>).then(
+        (value) => this.end('done', value),
+        (error: unknown) => this.fail(error),
+      );
+    } else {
+      // A plain function that did its work and returned.
+      this.end('done', made);
+    }
+  }
+
+  private step(foreign: unknown = undefined): void {
+    const generator = this.generator!;
+    this.status = 'running';
+    if (this.taken !== null) {
+      this.loop.tracer?.resume(this.self, this.taken);
+      this.taken = null;
+    }
+    const before = setStepping(this.self);
+    let result: IteratorResult<Trap, T>;
+    try {
+      result = foreign === undefined ? generator.next() : generator.throw(foreign);
+    } catch (error) {
+      setStepping(before);
+      this.fail(error);
+      return;
+    }
+    setStepping(before);
+    if (result.done) this.end('done', result.value);
+    else if (result.value instanceof Trap) result.value.attach(this);
+    else this.step(foreignYield(result.value));
+  }
+
+  private fail(error: unknown): void {
+    if (error === this.cancelled && error !== null) {
+      this.end('cancelled', error);
+      return;
+    }
+    if (this.ended) return;
+    // What it used last must not stay open behind a coroutine that is gone.
+    this.lastFd = this.resource?.fd ?? -1;
+    this.resource?.destroy();
+    this.end('failed', error);
+  }
+
+  private end(status: TaskState, result: unknown): void {
+    if (this.ended) return;
+    this.status = status;
+    this.result = result;
+    this.generator = null;
+    this.resource = null;
+    if (this.unstarted?.unused) warnUnused(this.self, this.unstarted);
+    this.unstarted = null;
+    this.loop.ended(this.self, status, result);
+    if (this.joiners !== null) for (const join of this.joiners.splice(0)) this.settle(join);
+    this.group.tasks.delete(this.self);
+    this.group.ended(this.self);
+  }
+
+  /** @internal */
+  addJoiner(join: Join<T>): void {
+    if (this.ended) {
+      this.settle(join);
+      return;
+    }
+    this.joiners ??= [];
+    this.joiners.push(join);
+  }
+
+  /** @internal */
+  removeJoiner(join: Join<T>): void {
+    const index = this.joiners?.indexOf(join) ?? -1;
+    if (index >= 0) this.joiners!.splice(index, 1);
+  }
+
+  /** How it ended: its value or error. @internal */
+  get outcome(): unknown {
+    return this.result;
+  }
+
+  /** Whether anybody was told of its failure. @internal */
+  get wasJoined(): boolean {
+    return this.joined;
+  }
+
+  /** Its failure is somebody's business. @internal */
+  adopt(): void {
+    this.joined = true;
+  }
+
+  private settle(join: Join<T>): void {
+    this.joined = true;
+    if (this.status === 'done') join.succeed(this.result as T);
+    else join.fail(this.result);
+  }
+}
+
+class Join<T> extends Trap<T> {
+  private readonly target: Task<T>;
+
+  constructor(target: Task<T>, signal?: AbortSignal) {
+    super(signal);
+    this.target = target;
+  }
+
+  protected override begin(): void {
+    if (this.task === (this.target as unknown as Task)) {
+      throw new OnewaitError('ERR_SELF_JOIN', `${this.task} waits for its own end, which can never come`);
+    }
+    this.target.addJoiner(this);
+  }
+  protected override undo(): void {
+    this.target.removeJoiner(this);
+  }
+  override describe(): string {
+    return String(this.target);
+  }
+  protected override get wakeable(): boolean {
+    return false;
+  }
+}
+
+export function isGenerator<T>(value: unknown): value is Coroutine<T> {
+  return typeof (value as Coroutine<T> | undefined)?.next === 'function' && typeof (value as Coroutine<T>).throw === 'function';
+}
+
+export function isOperation<T>(value: unknown): value is Operation<T> {
+  const candidate = value as Operation<T> | undefined | null;
+  return typeof candidate?.then === 'function' && typeof candidate[Symbol.iterator] === 'function';
+}
+
+function* delegate<T>(operation: Operation<T>): Coroutine<T> {
+  return yield* operation;
+}
+
+/** An operation that was made and neither awaited nor yielded did nothing, which is never what was meant. */
+function warnUnused(task: Task, trap: Trap): void {
+  process.emitWarning(`${task} ended without waiting for ${trap.describe()}: an operation does nothing until it gets 'yield*' or 'await'`, {
+    code: 'ONEWAIT_UNUSED_OPERATION',
+  });
+}
+
+function foreignYield(value: unknown): TypeError {
+  const what = typeof (value as PromiseLike<unknown> | undefined)?.then === 'function' ? 'a promise' : `${Object.prototype.toString.call(value)}`;
+  return new TypeError(
+    `a coroutine yielded ${what}, which the loop cannot wait for. Use yield* with an operation, as in 'yield* sleep(10)'; ` +
+      "for a promise, 'yield* spawn(() => promise)'",
+  );
+}

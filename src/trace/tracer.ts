@@ -1,0 +1,86 @@
+// The observer: the loop, its tasks and the I/O objects tell it what happens, at few, named points, and it writes records.
+// Where tracing is off there is no tracer, and the points cost one comparison each. System calls are recorded by native code itself.
+
+import { native, checked } from '../native.ts';
+import type { Loop } from '../loop.ts';
+import type { Trap } from '../operation.ts';
+import type { Task, TaskState } from '../task.ts';
+import { EndKind, Kind, type OpenKind, TextKind, WaitKind } from './record.ts';
+
+/** Records that the ring holds until the writer thread has taken them: 12 MiB, a tenth of a second of full load. */
+const RING_RECORDS = 1 << 18;
+
+export class Tracer {
+  private readonly loop: Loop;
+
+  constructor(loop: Loop) {
+    this.loop = loop;
+  }
+
+  spawn(task: Task, parent: Task): void {
+    native.traceText(TextKind.taskName, task.id, -1, 0, task.name);
+    native.traceEvent(Kind.spawn, 0, task.id, -1, 0, 0, parent.id);
+  }
+
+  suspend(task: Task, trap: Trap): void {
+    const { fd } = trap;
+    if (fd >= 0) {
+      native.traceEvent(Kind.suspend, WaitKind.descriptor, task.id, fd, this.loop.generationOf(fd), trap.event, 0);
+      return;
+    }
+    native.traceText(TextKind.waitName, task.id, -1, 0, trap.describe());
+    native.traceEvent(Kind.suspend, WaitKind.other, task.id, -1, 0, 0, 0);
+  }
+
+  /** `trap` is null when the task starts. */
+  resume(task: Task, trap: Trap | null): void {
+    const fd = trap?.fd ?? -1;
+    const runnableNs = trap === null ? 0 : Math.round((this.loop.driver.now() - trap.settledAt) * 1e6);
+    const code = trap === null ? WaitKind.start : fd >= 0 ? WaitKind.descriptor : WaitKind.other;
+    native.traceEvent(Kind.resume, code, task.id, fd, fd >= 0 ? this.loop.generationOf(fd) : 0, trap?.event ?? 0, runnableNs);
+  }
+
+  end(task: Task, state: TaskState, outcome: unknown): void {
+    if (state === 'failed') native.traceText(TextKind.error, task.id, -1, 0, describeError(outcome));
+    native.traceEvent(Kind.end, EndKind[state as keyof typeof EndKind], task.id, -1, 0, 0, 0);
+  }
+
+  timer(task: Task, lateMs: number): void {
+    native.traceEvent(Kind.timer, 0, task.id, -1, 0, 0, Math.round(lateMs * 1e6));
+  }
+
+  open(fd: number, how: (typeof OpenKind)[keyof typeof OpenKind], name: string, task: Task): void {
+    native.traceText(TextKind.descriptorName, 0, fd, 0, name);
+    native.traceEvent(Kind.open, how, task.id, fd, 0, 0, 0);
+  }
+
+  close(fd: number): void {
+    native.traceEvent(Kind.close, 0, 0, fd, 0, 0, 0);
+  }
+
+  /** System calls that follow are made on behalf of this task. */
+  onBehalfOf(task: Task): void {
+    native.traceTask(task.id);
+  }
+}
+
+function describeError(error: unknown): string {
+  try {
+    return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  } catch {
+    return 'a value that cannot be shown';
+  }
+}
+
+/** Starts recording what `loop` does. @throws SystemError when the file cannot be made */
+export function startTracer(loop: Loop, path: string): void {
+  if (loop.tracer !== null) return;
+  checked('open', native.traceOpen(path, RING_RECORDS), { address: path });
+  loop.tracer = new Tracer(loop);
+}
+
+/** Stops recording: everything is in the file when this returns. Returns how many records were lost. */
+export function stopTracer(loop: Loop): number {
+  loop.tracer = null;
+  return native.traceClose();
+}
