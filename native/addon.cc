@@ -78,7 +78,7 @@ class PollerWrap : public Napi::ObjectWrap<PollerWrap> {
   Napi::Value add(const Napi::CallbackInfo& info) {
     Args args(info);
     const int fd = args.fd(0);
-    const int events = args.integer(1, "events", 1, 3);
+    const int events = args.integer(1, "events", 1, kRead | kWrite | kEdge);
     const int generation = args.integer(2, "generation", 1);
     if (!args.ok()) return {};
     return number(info.Env(), poller_ ? poller_->add(fd, static_cast<uint32_t>(events), static_cast<uint32_t>(generation)) : missing());
@@ -87,7 +87,7 @@ class PollerWrap : public Napi::ObjectWrap<PollerWrap> {
   Napi::Value modify(const Napi::CallbackInfo& info) {
     Args args(info);
     const int fd = args.fd(0);
-    const int events = args.integer(1, "events", 1, 3);
+    const int events = args.integer(1, "events", 1, kRead | kWrite | kEdge);
     if (!args.ok()) return {};
     return number(info.Env(), poller_ ? poller_->modify(fd, static_cast<uint32_t>(events)) : missing());
   }
@@ -119,7 +119,7 @@ class PollerWrap : public Napi::ObjectWrap<PollerWrap> {
     for (size_t i = 0; i < ready.size(); ++i) {
       events[i * 3] = ready[i].fd;
       events[i * 3 + 1] = static_cast<int32_t>(ready[i].generation);
-      events[i * 3 + 2] = static_cast<int32_t>(ready[i].events);
+      events[i * 3 + 2] = static_cast<int32_t>(ready[i].events & (kRead | kWrite));
     }
     return events;
   }
@@ -301,18 +301,18 @@ Napi::Value transfer(const Napi::CallbackInfo& info, Syscall name, Call call) {
   const uint64_t start = trace ? monotonic_ns() : 0;
   int64_t result;
   do {
-    result = outcome(call(fd, area.data, area.length));
+    result = call(fd, area.data, area.length);
   } while (result == -EINTR);
   if (trace) trace->syscall(start, name, fd, static_cast<int64_t>(area.length), result);
   return number(info.Env(), static_cast<double>(result));
 }
 
 Napi::Value recv(const Napi::CallbackInfo& info) {
-  return transfer(info, Syscall::kRecv, [](int fd, void* data, size_t length) { return ::recv(fd, data, length, 0); });
+  return transfer(info, Syscall::kRecv, receive);
 }
 
 Napi::Value send(const Napi::CallbackInfo& info) {
-  return transfer(info, Syscall::kSend, [](int fd, const void* data, size_t length) { return ::send(fd, data, length, MSG_NOSIGNAL); });
+  return transfer(info, Syscall::kSend, transmit);
 }
 
 Napi::Value shutdown(const Napi::CallbackInfo& info) {

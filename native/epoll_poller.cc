@@ -24,19 +24,25 @@ namespace {
 
 uint64_t token(int fd, uint32_t generation) { return static_cast<uint64_t>(generation) << 32 | static_cast<uint32_t>(fd); }
 
-uint32_t to_epoll(uint32_t events) { return ((events & kRead) ? EPOLLIN : 0u) | ((events & kWrite) ? EPOLLOUT : 0u); }
+uint32_t to_epoll(uint32_t events) {
+  // RDHUP tells an edge-triggered reader that a short read was not the last: the end is there as well, and will not be news again.
+  return ((events & kRead) ? EPOLLIN : 0u) | ((events & kWrite) ? EPOLLOUT : 0u) | ((events & kEdge) ? EPOLLET | EPOLLRDHUP : 0u);
+}
 
 uint32_t from_epoll(uint32_t mask, uint32_t interest) {
   uint32_t events = 0;
   if (mask & ~static_cast<uint32_t>(EPOLLOUT)) events |= kRead;
   if (mask & ~static_cast<uint32_t>(EPOLLIN)) events |= kWrite;
-  return events & interest;
+  events &= interest;
+  if (events != 0 && (mask & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))) events |= kHangup;
+  return events;
 }
 
 class EpollPoller final : public Poller {
  public:
   EpollPoller(TraceSlotRef trace, Fd epoll) : Poller(std::move(trace)), epoll_(std::move(epoll)) {}
 
+  bool edges() const override { return true; }
   int fileno() const override { return epoll_.get(); }
 
   int add(int fd, uint32_t events, uint32_t generation) override {
@@ -96,7 +102,7 @@ class EpollPoller final : public Poller {
         const uint32_t events = from_epoll(events_[i].events, table_[fd].events);
         if (events != 0) ready.push_back({fd, generation, events});
       }
-      for (const int fd : always_ready_) ready.push_back({fd, table_[fd].generation, table_[fd].events});
+      for (const int fd : always_ready_) ready.push_back({fd, table_[fd].generation, table_[fd].events & (kRead | kWrite)});
       const int delivered = static_cast<int>(ready.size() - before);
       if (delivered > 0 || count == 0) return delivered;
       if (const int result = rebuild(); result < 0) return result;

@@ -24,6 +24,7 @@ class PollPoller final : public Poller {
   explicit PollPoller(TraceSlotRef trace) : Poller(std::move(trace)) {}
 
   int add(int fd, uint32_t events, uint32_t generation) override {
+    events &= ~kEdge;
     if (has(fd)) return -EEXIST;
     if (const int result = check_open(fd); result < 0) return result;
     slot(fd) = {generation, events, false};
@@ -34,6 +35,7 @@ class PollPoller final : public Poller {
   }
 
   int modify(int fd, uint32_t events) override {
+    events &= ~kEdge;
     if (!has(fd)) return -ENOENT;
     if (const int result = check_open(fd); result < 0) return result;
     table_[fd].events = events;

@@ -18,6 +18,7 @@ class SelectPoller final : public Poller {
   }
 
   int add(int fd, uint32_t events, uint32_t generation) override {
+    events &= ~kEdge;
     if (has(fd)) return -EEXIST;
     if (fd > kSelectMaxFd) return -EINVAL;
     if (const int result = check_open(fd); result < 0) return result;
@@ -27,6 +28,7 @@ class SelectPoller final : public Poller {
   }
 
   int modify(int fd, uint32_t events) override {
+    events &= ~kEdge;
     if (!has(fd)) return -ENOENT;
     if (const int result = check_open(fd); result < 0) return result;
     table_[fd].events = events;

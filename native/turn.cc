@@ -1,7 +1,5 @@
 #include "turn.h"
 
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -49,15 +47,23 @@ int Turn::flush() {
     const Submission& submission = shared_->submissions[i];
     if (submission.fd < 0 || submission.length < 0 || submission.offset < 0) continue;
     if (submission.op == Submission::kRead) {
-      if (!poller_->has(submission.fd)) continue;
-      Slot& armed = slot(submission.fd);
-      armed.armed = submission.length;
-      armed.task = submission.task;
+      arm(submission);
     } else if (submission.op == Submission::kWrite) {
       write(submission);
     }
   }
   return head.unwritten;
+}
+
+void Turn::arm(const Submission& submission) {
+  if (!poller_->has(submission.fd)) return;
+  Slot& target = slot(submission.fd);
+  target.armed = submission.length;
+  target.task = submission.task;
+  if (target.readable == 0 || submission.length == 0) return;
+  if (const uint32_t generation = poller_->edge_generation(submission.fd); generation == target.readable) {
+    remembered_.push_back({submission.fd, generation, onewait::kRead});
+  }
 }
 
 void Turn::write(const Submission& submission) {
@@ -71,8 +77,7 @@ void Turn::write(const Submission& submission) {
     Trace* trace = trace_->active;
     const uint64_t start = trace ? monotonic_ns() : 0;
     do {
-      // MSG_NOSIGNAL: a peer that is gone is EPIPE here, never a signal.
-      result = outcome(::send(submission.fd, shared_->out + offset, length, MSG_NOSIGNAL));
+      result = transmit(submission.fd, shared_->out + offset, length);
     } while (result == -EINTR);
     if (trace) trace->syscall(start, Syscall::kSend, submission.fd, 0, submission.length, result, static_cast<uint32_t>(submission.task));
     if (result == submission.length) return;
@@ -88,25 +93,35 @@ int Turn::wait(int64_t timeout_ns) {
   head.completions = 0;
   host_ready_ = false;
   ready_.clear();
-  const int result = poller_->wait(timeout_ns, ready_);
+  std::swap(ready_, remembered_);
+  const size_t known = ready_.size();
+  const int result = poller_->wait(ready_.empty() ? timeout_ns : 0, ready_);
   head.now = now_ms();
-  if (result < 0) return result;
+  if (result < 0 && ready_.empty()) return result;
   Trace* trace = trace_->active;
-  for (Ready& ready : ready_) {
+  for (size_t i = 0; i < ready_.size(); ++i) {
+    Ready& ready = ready_[i];
     if (ready.fd == host_fd_) {
       host_ready_ = true;
       if (trace) trace->host(true);
       continue;
     }
-    if (trace) trace->ready(ready.fd, ready.generation, ready.events);
+    const bool edge = (ready.events & onewait::kRead) && poller_->edge_generation(ready.fd) == ready.generation;
+    if (i < known && !edge) continue;  // remembered, but registered otherwise since
+    if (trace && i >= known) trace->ready(ready.fd, ready.generation, ready.events & (onewait::kRead | onewait::kWrite));
     Slot& target = slot(ready.fd);
+    if (edge) target.readable = ready.generation;
+    if (ready.events & kHangup) target.hangup = ready.generation;
     if ((ready.events & onewait::kRead) && target.armed > 0) {
-      if (!read(ready, target)) break;
+      // Out of memory to read into, or of room for completions: what is left stays ready, or is remembered if it was news.
+      if (head.completions == Poller::kMaxReady || !read(ready, target)) {
+        if (edge) remembered_.push_back(ready);
+        continue;
+      }
       ready.events &= ~onewait::kRead;
     }
-    if (head.completions == Poller::kMaxReady) break;
-    if (ready.events != 0) complete(Completion::kReady, ready, static_cast<int32_t>(ready.events), 0);
-    if (head.completions == Poller::kMaxReady) break;
+    ready.events &= edge ? onewait::kWrite : onewait::kRead | onewait::kWrite;
+    if (ready.events != 0 && head.completions < Poller::kMaxReady) complete(Completion::kReady, ready, static_cast<int32_t>(ready.events), 0);
   }
   return head.completions;
 }
@@ -123,11 +138,13 @@ bool Turn::read(const Ready& ready, Slot& target) {
   const uint64_t start = trace ? monotonic_ns() : 0;
   int64_t result;
   do {
-    result = outcome(::recv(ready.fd, destination, wanted, 0));
+    result = receive(ready.fd, destination, wanted);
   } while (result == -EINTR);
   if (trace) {
     trace->syscall(start, Syscall::kRecv, ready.fd, ready.generation, static_cast<int64_t>(wanted), result, static_cast<uint32_t>(target.task));
   }
+  const bool drained = result == -EAGAIN || (result > 0 && result < static_cast<int64_t>(wanted) && target.hangup != ready.generation);
+  if (drained) target.readable = 0;
   if (result == -EAGAIN) return true;  // readiness can be spurious (select(2), BUGS): still armed, waits again
   target.armed = 0;
   if (result >= static_cast<int64_t>(kSmall)) {

@@ -5,7 +5,9 @@
 // system call moves, and with it the price of a call per read and per write.
 //
 // - A READ submission arms its descriptor once: the first readiness after it is consumed by recv(2) right here.
-//   Readiness without an armed read is reported as such: that is how a bare `readable(fd)` is woken.
+//   Readiness without an armed read is reported as such: that is how a bare `readable(fd)` is woken. Where the descriptor is registered
+//   with kEdge it is remembered instead, and the next armed read is tried without waiting. A read that filled what it was given, or that came
+//   with a hang-up, leaves the descriptor remembered as readable; a short one has drained it (epoll(7), "Do I need to continuously read/write").
 // - Bytes land in JavaScript's own memory. Small reads are packed into a page, so that a chunk somebody keeps holds
 //   kilobytes, not the whole slab; large ones stay where the kernel put them. Nothing is rewound: a page or slab that
 //   is used up is replaced by JavaScript, never written again. When there is no room left the remaining descriptors
@@ -104,6 +106,8 @@ class Turn {
   struct Slot {
     int32_t armed = 0;     // bytes wanted by the suspended reader, 0: none
     int32_t task = 0;
+    uint32_t readable = 0; // edge-triggered only: the generation that is known to be readable
+    uint32_t hangup = 0;   // the generation whose end is known to have come: a short read does not drain it
     uint32_t blocked = 0;  // the flush in which the kernel stopped taking bytes
   };
 
@@ -111,6 +115,7 @@ class Turn {
     if (static_cast<size_t>(fd) >= slots_.size()) slots_.resize(static_cast<size_t>(fd) + 1);
     return slots_[fd];
   }
+  void arm(const Submission& submission);
   void write(const Submission& submission);
   bool read(const Ready& ready, Slot& slot);
   void complete(int32_t kind, const Ready& ready, int32_t result, int32_t offset);
@@ -126,6 +131,7 @@ class Turn {
   uint32_t flushes_ = 0;
   std::vector<Slot> slots_;
   std::vector<Ready> ready_;
+  std::vector<Ready> remembered_;  // armed, and known to be readable without waiting
 };
 
 }  // namespace onewait

@@ -51,6 +51,11 @@ export function runAs<R>(task: Task, start: () => R): R {
   }
 }
 
+/** Whether a generator is being stepped: if not, whoever makes an operation will await it. */
+export function isStepping(): boolean {
+  return stepping !== null;
+}
+
 /** Whether `task` is the one that is running. */
 export function isRunning(task: Task): boolean {
   return activeLoop !== null && currentTask() === task;

@@ -19,7 +19,7 @@ import { currentTask } from './current.ts';
 import { COMPLETION, type Driver, READ_PAGE, READY } from './driver.ts';
 import { ClosedError } from './errors.ts';
 import type { Trap } from './operation.ts';
-import { EVENT_READ, EVENT_WRITE, type Selector } from './selectors.ts';
+import { EVENT_EDGE, EVENT_READ, EVENT_WRITE, type Selector } from './selectors.ts';
 import { type Main, Task, type TaskGroup, type TaskState } from './task.ts';
 import { type Timer, TimerHeap } from './timers.ts';
 import type { Tracer } from './trace/tracer.ts';
@@ -74,8 +74,10 @@ export class Loop {
   readonly afterTurn: Set<() => void> = new Set();
 
   private readonly descriptors = new Map<number, Descriptor>();
-  private ready: Runnable[] = [];
-  private running: Runnable[] = [];
+  // Two queues that swap, kept at their size: a slot is written once and emptied once, and nothing is allocated.
+  private ready: (Runnable | null)[] = [];
+  private running: (Runnable | null)[] = [];
+  private readyCount = 0;
   private failures: Task[] = [];
   private taskIds = 0;
   private holds = 0;
@@ -142,22 +144,25 @@ export class Loop {
   }
 
   private run(): void {
-    // Two queues that swap: whatever becomes ready meanwhile has its turn after the next wait.
+    // Whatever becomes ready meanwhile has its turn after the next wait.
     const batch = this.ready;
+    const count = this.readyCount;
     this.ready = this.running;
     this.running = batch;
-    for (let i = 0; i < batch.length; i++) {
+    this.readyCount = 0;
+    for (let i = 0; i < count; i++) {
+      const runnable = batch[i]!;
+      batch[i] = null;
       this.budget = BUDGET;
-      batch[i]!.run();
+      runnable.run();
     }
-    this.ranSome = batch.length > 0;
-    batch.length = 0;
+    this.ranSome = count > 0;
     this.budget = BUDGET;
   }
 
   private prepare(): void {
     const { driver } = this;
-    const busy = this.ready.length > 0;
+    const busy = this.readyCount > 0;
     // An async function that was just resumed goes on when this batch has returned: look again before letting go of the process.
     const idle = !busy && this.holds === 0 && !driver.pending;
     const again = idle && this.ranSome;
@@ -180,7 +185,8 @@ export class Loop {
 
   /** To be run in the next turn. */
   enqueue(runnable: Runnable): void {
-    if (this.ready.push(runnable) > 1) return;
+    this.ready[this.readyCount++] = runnable;
+    if (this.readyCount > 1) return;
     this.driver.setRunnable(true);
     this.reference(true);
   }
@@ -211,7 +217,7 @@ export class Loop {
 
   /** Nothing is ready, and no descriptor or timer can make it so. */
   get stuck(): boolean {
-    return this.holds === 0 && this.ready.length === 0 && !this.driver.pending;
+    return this.holds === 0 && this.readyCount === 0 && !this.driver.pending;
   }
 
   /** A task has ended. Whether anybody cares for its failure is known when the turn is over. */
@@ -254,13 +260,16 @@ export class Loop {
     }
   }
 
-  /** Registers interest of the owner. Costs nothing while it is registered. @throws SystemError of epoll_ctl (ENOMEM, ENOSPC) */
+  /**
+   * Registers interest of the owner. Costs nothing while it is registered. With EVENT_EDGE new readiness is enough, as long as nobody asks
+   * for more: then the turn remembers it for armed reads, and nothing else hears of it. @throws SystemError of epoll_ctl (ENOMEM, ENOSPC)
+   */
   watch(descriptor: Descriptor, events: number): void {
-    const interest = descriptor.interest | events;
+    let interest = descriptor.interest | events;
+    if (!(events & EVENT_EDGE) || interest & EVENT_WRITE) interest &= ~EVENT_EDGE;
     if (interest === descriptor.interest) return;
-    this.selector[descriptor.interest === 0 ? 'register' : 'modify'](descriptor.fd, interest, descriptor);
+    descriptor.generation = this.selector.watch(descriptor.fd, descriptor.fd, interest, descriptor).generation;
     descriptor.interest = interest;
-    descriptor.generation = this.selector.getKey(descriptor.fd).generation;
   }
 
   /** Takes interest back. */
@@ -268,7 +277,7 @@ export class Loop {
     if (interest === descriptor.interest) return;
     descriptor.interest = interest;
     if (interest !== 0) {
-      this.selector.modify(descriptor.fd, interest, descriptor);
+      this.selector.watch(descriptor.fd, descriptor.fd, interest, descriptor);
       return;
     }
     this.selector.unregister(descriptor.fd);
@@ -288,7 +297,7 @@ export class Loop {
     } else {
       // Not ours: it may have been closed and opened anew since the last wait, and only the kernel knows. One epoll_ctl revalidates it.
       const interest = descriptor.interest | event;
-      this.selector.modify(fd, interest, descriptor);
+      this.selector.watch(fd, fd, interest, descriptor);
       descriptor.interest = interest;
     }
     const waiters = event === EVENT_READ ? descriptor.readers : descriptor.writers;
@@ -303,7 +312,7 @@ export class Loop {
 
   /** Reads for the suspended reader when its descriptor is next ready; the handler's `onRead` is told. */
   submitRead(descriptor: Descriptor, length: number, task: Task): void {
-    this.watch(descriptor, EVENT_READ);
+    if (!(descriptor.interest & EVENT_READ)) this.watch(descriptor, EVENT_READ | EVENT_EDGE);
     if (this.driver.submitRead(descriptor.fd, length, task.id)) return;
     this.flush();
     this.driver.submitRead(descriptor.fd, length, task.id);

@@ -9,9 +9,12 @@ import { type NativePoller, native } from './native.ts';
 import { fileDescriptor, integer } from './validate.ts';
 
 /** Ready to read, or at its end, or failed: a read will not block. */
-export const EVENT_READ = 1;
+export const EVENT_READ: number = 1;
 /** Ready to write, or failed: a write will not block. */
-export const EVENT_WRITE = 2;
+export const EVENT_WRITE: number = 2;
+
+/** With EVENT_READ, between the loop and its turn only: new readiness is enough (native/poller.h, kEdge). */
+export const EVENT_EDGE: number = 4;
 
 /** A descriptor: its number, or an object that has one. */
 export type FileObj = number | { readonly fd: number } | { fileno(): number };
@@ -69,20 +72,27 @@ export abstract class Selector {
     if (this.#keys.has(fd)) {
       throw new SelectorError('ERR_FD_REGISTERED', `fd ${fd} is registered already; change it with modify(), or unregister() it first`);
     }
-    const generation = this.#generation === MAX_GENERATION ? 1 : this.#generation + 1;
-    const result = this.poller.add(fd, events, generation);
-    if (result < 0) throw this.#failed(result, fd);
-    this.#generation = generation;
-    return this.#store({ fileobj, fd, events, data: data as T, generation });
+    return this.watch(fileobj, fd, events, data as T);
   }
 
   /** Changes the events and the data of a registration. @throws SelectorError ERR_FD_NOT_REGISTERED, SystemError EBADF */
   modify<T>(fileobj: FileObj, events: number, data?: T): SelectorKey<T> {
     const fd = this.#check(fileobj, events);
-    const key = this.#known(fd);
-    const result = this.poller.modify(fd, events);
+    this.#known(fd);
+    return this.watch(fileobj, fd, events, data as T);
+  }
+
+  /** Registers what is unknown, modifies what is known; `events` may have EVENT_EDGE. For the loop. @internal */
+  watch<T>(fileobj: FileObj, fd: number, events: number, data: T): SelectorKey<T> {
+    this.#fits(fd);
+    const known = this.#keys.get(fd);
+    const generation = known?.generation ?? (this.#generation === MAX_GENERATION ? 1 : this.#generation + 1);
+    const result = known === undefined ? this.poller.add(fd, events, generation) : this.poller.modify(fd, events);
     if (result < 0) throw this.#failed(result, fd);
-    return this.#store({ fileobj, fd, events, data: data as T, generation: key.generation });
+    if (known === undefined) this.#generation = generation;
+    const key: SelectorKey<T> = Object.freeze({ fileobj, fd, events, data, generation });
+    this.#keys.set(fd, key);
+    return key;
   }
 
   /** Stops watching. Works on a descriptor that was closed meanwhile, also when its number is in use again. @throws SelectorError ERR_FD_NOT_REGISTERED */
@@ -148,20 +158,17 @@ export abstract class Selector {
     this.close();
   }
 
-  #store<T>(key: SelectorKey<T>): SelectorKey<T> {
-    Object.freeze(key);
-    this.#keys.set(key.fd, key);
-    return key;
-  }
-
   #check(fileobj: FileObj, events: number): number {
     this.#open();
     integer(events, 'events', EVENT_READ, EVENT_READ | EVENT_WRITE);
     const fd = descriptorOf(fileobj);
+    return fd;
+  }
+
+  #fits(fd: number): void {
     if (this.#kind === 'select' && fd > MAX_SELECT_FD) {
       throw new RangeError(`select() cannot watch fd ${fd}: its sets end at ${MAX_SELECT_FD}. Use EpollSelector or PollSelector`);
     }
-    return fd;
   }
 
   /** The number under which an object was registered; an object that has lost its number meanwhile is found by identity. */

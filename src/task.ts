@@ -34,8 +34,6 @@ export interface Resource {
   destroy(): void;
 }
 
-const ENDED: ReadonlySet<TaskState> = new Set(['done', 'failed', 'cancelled']);
-
 export class Task<T = unknown> extends Identity implements Operation<T>, Waiter, Runnable {
   readonly id: number;
   readonly name: string;
@@ -45,6 +43,8 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   cancelled: Cancelled | null = null;
   /** Cancellation from outside stops here. @internal */
   readonly shielded: boolean;
+  /** Operations that it made and has not waited for. @internal */
+  unused = 0;
   /** The stream or listener that it used last: named in the report when it fails, and closed. @internal */
   resource: Resource | null = null;
 
@@ -56,9 +56,10 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   private status: TaskState = 'ready';
   private result: unknown = undefined;
   private pending: Trap | null = null;
+  private alsoPending: Set<Trap> | null = null;
   private joiners: Join<T>[] | null = null;
   private joined = false;
-  private unstarted: Trap | null = null;
+  private over = false;
   private taken: Trap | null = null;
 
   constructor(loop: Loop, id: number, main: Main<T>, name: string | undefined, group: TaskGroup, shielded = false) {
@@ -79,14 +80,11 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
 
   /** What it waits for ('fd 9 IN', '20 ms'), or null when it waits for nothing of ours. */
   get waitingFor(): string | null {
-    if (this.pending === null) return null;
-    const all: string[] = [];
-    for (let trap: Trap | null = this.pending; trap !== null; trap = trap.nextPending) all.push(trap.describe());
-    return all.reverse().join(', ');
+    return this.waiting ? this.waits().map((trap) => trap.describe()).join(', ') : null;
   }
 
   get ended(): boolean {
-    return ENDED.has(this.status);
+    return this.over;
   }
 
   override toString(): string {
@@ -123,11 +121,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
       this.loop.enqueue(this);
       return;
     }
-    for (let trap: Trap | null = this.pending; trap !== null; ) {
-      const next: Trap | null = trap.nextPending;
-      trap.cancel(this.cancelled);
-      trap = next;
-    }
+    for (const trap of this.waits()) trap.cancel(this.cancelled);
   }
 
   // --- driven by the loop -------------------------------------------------------------------------------------------------
@@ -141,38 +135,43 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
 
   /** Its generator's trap is settled. @internal */
   settled(trap: Trap): void {
-    this.taken = trap;
+    if (this.loop.tracer !== null) this.taken = trap;
     this.loop.enqueue(this);
-  }
-
-  /** @internal */
-  created(trap: Trap): void {
-    this.unstarted = trap;
   }
 
   /** It waits for one more thing. @internal */
   suspended(trap: Trap): void {
-    if (this.unstarted === trap) this.unstarted = null;
-    if (this.pending !== null) this.pending.previousPending = trap;
-    trap.nextPending = this.pending;
-    this.pending = trap;
-    if (!this.ended) this.status = 'suspended';
-    this.loop.tracer?.suspend(this.self, trap);
+    if (this.pending === null) this.pending = trap;
+    else {
+      this.alsoPending ??= new Set();
+      this.alsoPending.add(trap);
+    }
+    if (!this.over) this.status = 'suspended';
+    const { tracer } = this.loop;
+    if (tracer !== null) tracer.suspend(this.self, trap);
   }
 
   /** It waits for one thing less. @internal */
   wakened(trap: Trap): void {
-    const { previousPending, nextPending } = trap;
-    if (previousPending === null) this.pending = nextPending;
-    else previousPending.nextPending = nextPending;
-    if (nextPending !== null) nextPending.previousPending = previousPending;
-    trap.previousPending = trap.nextPending = null;
-    if (this.pending === null && !this.ended) this.status = 'ready';
+    if (this.pending === trap) this.pending = null;
+    else this.alsoPending?.delete(trap);
+    if (!this.over && !this.waiting) this.status = 'ready';
+  }
+
+  private get waiting(): boolean {
+    return this.pending !== null || (this.alsoPending !== null && this.alsoPending.size > 0);
+  }
+
+  /** What it waits for. A generator waits for one thing, an async function perhaps for several. */
+  private waits(): Trap[] {
+    const waits = this.alsoPending === null ? [] : [...this.alsoPending];
+    if (this.pending !== null) waits.unshift(this.pending);
+    return waits;
   }
 
   /** Whether only promises that are not ours can move it. @internal */
   get foreign(): boolean {
-    return this.pending === null && this.generator === null && this.body === null;
+    return !this.waiting && this.generator === null && this.body === null;
   }
 
   private get self(): Task {
@@ -256,13 +255,13 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   }
 
   private end(status: TaskState, result: unknown): void {
-    if (this.ended) return;
+    if (this.over) return;
+    this.over = true;
     this.status = status;
     this.result = result;
     this.generator = null;
     this.resource = null;
-    if (this.unstarted?.unused) warnUnused(this.self, this.unstarted);
-    this.unstarted = null;
+    if (this.unused > 0) warnUnused(this.self);
     this.loop.ended(this.self, status, result);
     if (this.joiners !== null) for (const join of this.joiners.splice(0)) this.settle(join);
     this.group.tasks.delete(this.self);
@@ -346,8 +345,9 @@ function* delegate<T>(operation: Operation<T>): Coroutine<T> {
 }
 
 /** An operation that was made and neither awaited nor yielded did nothing, which is never what was meant. */
-function warnUnused(task: Task, trap: Trap): void {
-  process.emitWarning(`${task} ended without waiting for ${trap.describe()}: an operation does nothing until it gets 'yield*' or 'await'`, {
+function warnUnused(task: Task): void {
+  const count = task.unused === 1 ? 'an operation' : `${task.unused} operations`;
+  process.emitWarning(`${task} made ${count} and ended without waiting: an operation does nothing until it gets 'yield*' or 'await'`, {
     code: 'ONEWAIT_UNUSED_OPERATION',
   });
 }

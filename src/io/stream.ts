@@ -6,6 +6,7 @@
 // - An error of a queued write is thrown by the next write, by flush() or by close().
 // - The descriptor is owned here, closed once, and its waiters are woken before that.
 
+import { isStepping } from '../current.ts';
 import { MAX_READ, SMALL_WRITE } from '../driver.ts';
 import { BusyError, ClosedError, EAGAIN, systemError } from '../errors.ts';
 import type { Descriptor, DescriptorHandler, Loop } from '../loop.ts';
@@ -294,7 +295,8 @@ export class Stream implements DescriptorHandler {
    * @throws SystemError of recv(2), once: what follows is the end. BusyError, ClosedError, RangeError
    */
   read(max: number = MAX_READ, options?: WaitOptions): Operation<Uint8Array | null> {
-    return new ReadChunk(this, max === MAX_READ ? max : Math.min(integer(max, 'max', 1), MAX_READ), options && signalOf(options));
+    const trap = new ReadChunk(this, max === MAX_READ ? max : Math.min(integer(max, 'max', 1), MAX_READ), options && signalOf(options));
+    return isStepping() ? trap : trap.promise();
   }
 
   /** Waits for bytes and puts them into `buffer`: how many, or 0 at the end. `offset` and `length` are in bytes. */
@@ -357,7 +359,8 @@ export class Stream implements DescriptorHandler {
    * @throws SystemError of send(2), also of earlier writes; BusyError, ClosedError, TypeError
    */
   write(data: string | ArrayBufferView | ArrayBuffer, options?: WaitOptions): Operation<void> {
-    return new Write(this, bytes(data), options && signalOf(options));
+    const trap = new Write(this, bytes(data), options && signalOf(options));
+    return isStepping() ? trap : trap.promise();
   }
 
   /** Waits until the kernel has everything that was written. @throws SystemError of a queued write */

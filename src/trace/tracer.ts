@@ -12,6 +12,7 @@ const RING_RECORDS = 1 << 18;
 
 export class Tracer {
   private readonly loop: Loop;
+  private readonly settledAt = new Map<Trap, number>();
 
   constructor(loop: Loop) {
     this.loop = loop;
@@ -32,10 +33,18 @@ export class Tracer {
     native.traceEvent(Kind.suspend, WaitKind.other, task.id, -1, 0, 0, 0);
   }
 
+  /** What a task waited for has happened; it is runnable from now on. */
+  settled(trap: Trap): void {
+    this.settledAt.set(trap, this.loop.driver.now());
+  }
+
   /** `trap` is null when the task starts. */
   resume(task: Task, trap: Trap | null): void {
     const fd = trap?.fd ?? -1;
-    const runnableNs = trap === null ? 0 : Math.round((this.loop.driver.now() - trap.settledAt) * 1e6);
+    const now = this.loop.driver.now();
+    const settledAt = (trap !== null && this.settledAt.get(trap)) || now;
+    const runnableNs = Math.round((now - settledAt) * 1e6);
+    if (trap !== null) this.settledAt.delete(trap);
     const code = trap === null ? WaitKind.start : fd >= 0 ? WaitKind.descriptor : WaitKind.other;
     native.traceEvent(Kind.resume, code, task.id, fd, fd >= 0 ? this.loop.generationOf(fd) : 0, trap?.event ?? 0, runnableNs);
   }
