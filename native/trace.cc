@@ -102,6 +102,7 @@ void Trace::host(bool ready) {
 }
 
 void Trace::event(Kind kind, uint8_t code, uint32_t task, int fd, uint32_t generation, uint32_t mask, int64_t arg) {
+  if (kind == Kind::kResume) task_ = task;  // system calls that follow are its doing
   push({since_start(monotonic_ns()), static_cast<uint8_t>(kind), code, static_cast<uint16_t>(mask), fd, generation, task, 0, 0, arg});
 }
 

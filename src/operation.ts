@@ -219,6 +219,8 @@ export abstract class Trap<T = unknown> implements Operation<T> {
       this.value = signal.reason;
       return;
     }
+    const { tracer } = task.loop;
+    if (tracer !== null) tracer.onBehalfOf(task);
     try {
       this.begin();
     } catch (error) {

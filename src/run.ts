@@ -6,7 +6,7 @@ import { OnewaitError, systemError } from './errors.ts';
 import { Loop } from './loop.ts';
 import type { Coroutine } from './operation.ts';
 import { isGenerator, type Main, type Task, type TaskErrorHandler, type TaskGroup } from './task.ts';
-import { startTracer } from './trace/tracer.ts';
+import { startTracer, stopTracer } from './trace/tracer.ts';
 
 export interface RunOptions {
   /** The blocking call: 'epoll' (default), 'poll' or 'select'. */
@@ -103,6 +103,7 @@ export async function run<T>(main: Main<T>, options: RunOptions = {}): Promise<T
       runs.delete(run as Run<unknown>);
       if (runs.size === 0) {
         loop.stop();
+        stopTracer(loop);
         setLoop(null);
       }
       if (run.main.state === 'done') resolve(run.main.outcome as T);
@@ -138,6 +139,7 @@ export function runBlocking<T>(main: Coroutine<T> | (() => Coroutine<T>), option
     if (run.main.state === 'done') return run.main.outcome as T;
     throw run.main.outcome;
   } finally {
+    stopTracer(loop);
     setLoop(null);
     loop.selector.close();
   }

@@ -1,7 +1,10 @@
 #!/usr/bin/env node
 // The command line. Wrong usage exits 2 with one clear line, a broken pipe is quiet, Ctrl-C exits 130.
 
+import { writeSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { TraceFormatter } from '../trace/show.ts';
+import { readTrace } from '../trace/reader.ts';
 import { echoServer } from './echo.ts';
 
 function port(text: string): number {
@@ -36,5 +39,25 @@ program
       process.exitCode = 1;
     }
   });
+
+const trace = program.command('trace').description('Reads traces, which `--trace FILE` records.');
+
+trace
+  .command('show <file>')
+  .description('Prints a trace as lines that read like those of strace, with the task that each concerns.')
+  .action((file: string) => {
+    try {
+      const formatter = new TraceFormatter();
+      for (const record of readTrace(file).records) print(formatter.push(record));
+      print(formatter.end());
+    } catch (error) {
+      console.error(`onewait: ${(error as Error).message}`);
+      process.exitCode = 1;
+    }
+  });
+
+function print(lines: string[]): void {
+  if (lines.length > 0) writeSync(1, `${lines.join('\n')}\n`);
+}
 
 await program.parseAsync();

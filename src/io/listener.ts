@@ -126,8 +126,9 @@ export class Listener implements DescriptorHandler {
 
   /** @internal */
   onReadable(): boolean {
+    const wanted = this.acceptors.length > 0;
     this.acceptAll();
-    return this.acceptors.length > 0 && this.pause.place < 0;
+    return wanted;
   }
 
   /** @internal */

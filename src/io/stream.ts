@@ -540,8 +540,9 @@ export class Stream implements DescriptorHandler {
 
   /** @internal */
   onReadable(): boolean {
-    this.reader?.readable();
-    return this.reader !== null;
+    const { reader } = this;
+    reader?.readable();
+    return reader !== null;
   }
 
   /** @internal */

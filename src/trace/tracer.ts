@@ -12,7 +12,8 @@ const RING_RECORDS = 1 << 18;
 
 export class Tracer {
   private readonly loop: Loop;
-  private readonly settledAt = new Map<Trap, number>();
+  /** What is suspended: on which descriptor, which may be closed when it resumes, and since when it is runnable again. */
+  private readonly suspended = new Map<Trap, { fd: number; generation: number; settledAt: number }>();
 
   constructor(loop: Loop) {
     this.loop = loop;
@@ -25,8 +26,10 @@ export class Tracer {
 
   suspend(task: Task, trap: Trap): void {
     const { fd } = trap;
+    const generation = fd >= 0 ? this.loop.generationOf(fd) : 0;
+    this.suspended.set(trap, { fd, generation, settledAt: 0 });
     if (fd >= 0) {
-      native.traceEvent(Kind.suspend, WaitKind.descriptor, task.id, fd, this.loop.generationOf(fd), trap.event, 0);
+      native.traceEvent(Kind.suspend, WaitKind.descriptor, task.id, fd, generation, trap.event, 0);
       return;
     }
     native.traceText(TextKind.waitName, task.id, -1, 0, trap.describe());
@@ -35,18 +38,21 @@ export class Tracer {
 
   /** What a task waited for has happened; it is runnable from now on. */
   settled(trap: Trap): void {
-    this.settledAt.set(trap, this.loop.driver.now());
+    const suspension = this.suspended.get(trap);
+    if (suspension !== undefined) suspension.settledAt = this.loop.driver.now();
   }
 
-  /** `trap` is null when the task starts. */
+  /** `trap` is null when the task starts, and was never suspended on when it had its result at once. */
   resume(task: Task, trap: Trap | null): void {
-    const fd = trap?.fd ?? -1;
-    const now = this.loop.driver.now();
-    const settledAt = (trap !== null && this.settledAt.get(trap)) || now;
-    const runnableNs = Math.round((now - settledAt) * 1e6);
-    if (trap !== null) this.settledAt.delete(trap);
-    const code = trap === null ? WaitKind.start : fd >= 0 ? WaitKind.descriptor : WaitKind.other;
-    native.traceEvent(Kind.resume, code, task.id, fd, fd >= 0 ? this.loop.generationOf(fd) : 0, trap?.event ?? 0, runnableNs);
+    const suspension = trap === null ? undefined : this.suspended.get(trap);
+    if (trap === null || suspension === undefined) {
+      native.traceEvent(Kind.resume, WaitKind.start, task.id, -1, 0, 0, 0);
+      return;
+    }
+    this.suspended.delete(trap);
+    const { fd, generation, settledAt } = suspension;
+    const runnableNs = Math.round((this.loop.driver.now() - settledAt) * 1e6);
+    native.traceEvent(Kind.resume, fd >= 0 ? WaitKind.descriptor : WaitKind.other, task.id, fd, generation, trap.event, runnableNs);
   }
 
   end(task: Task, state: TaskState, outcome: unknown): void {
