@@ -16,7 +16,8 @@
       'native/turn.cc',
     ],
     'include_dirs': ["<!(node -p \"require('node-addon-api').include_dir\")"],
-    'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_DISABLE_DEPRECATED', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS'],
+    'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_DISABLE_DEPRECATED', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS',
+      'NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS'],
     'cflags!': ['-fno-omit-frame-pointer'],
     'cflags_cc!': ['-std=gnu++17', '-std=gnu++20', '-fno-rtti'],
     'cflags_cc': [

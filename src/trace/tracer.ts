@@ -42,13 +42,14 @@ export class Tracer {
     if (suspension !== undefined) suspension.settledAt = this.loop.driver.now();
   }
 
-  /** `trap` is null when the task starts, and was never suspended on when it had its result at once. */
+  /** `trap` is null when the task starts. One that had its result at once was never suspended on, and nothing is to be told. */
   resume(task: Task, trap: Trap | null): void {
-    const suspension = trap === null ? undefined : this.suspended.get(trap);
-    if (trap === null || suspension === undefined) {
+    if (trap === null) {
       native.traceEvent(Kind.resume, WaitKind.start, task.id, -1, 0, 0, 0);
       return;
     }
+    const suspension = this.suspended.get(trap);
+    if (suspension === undefined) return;
     this.suspended.delete(trap);
     const { fd, generation, settledAt } = suspension;
     const runnableNs = Math.round((this.loop.driver.now() - settledAt) * 1e6);
