@@ -36,7 +36,7 @@ export function setStepping(task: Task | null): Task | null {
 
 /** Runs `start` such that `task` is current in it and in everything that it awaits. */
 export function runAs<R>(task: Task, start: () => R): R {
-  const before = setStepping(null);
+  const before = setStepping(task);
   try {
     if (storage !== null) return storage.run(task, start);
     const outer = getAsyncContext!();

@@ -19,7 +19,7 @@ import { currentTask } from './current.ts';
 import { COMPLETION, type Driver, READ_PAGE, READY } from './driver.ts';
 import { ClosedError } from './errors.ts';
 import type { Trap } from './operation.ts';
-import { EVENT_EDGE, EVENT_READ, EVENT_WRITE, type Selector } from './selectors.ts';
+import { EVENT_EDGE, EVENT_READ, EVENT_WRITE, type Selector, type SelectorKey } from './selectors.ts';
 import { type Main, Task, type TaskGroup, type TaskState } from './task.ts';
 import { type Timer, TimerHeap } from './timers.ts';
 import type { Tracer } from './trace/tracer.ts';
@@ -43,21 +43,31 @@ export interface DescriptorHandler {
   onUnwritten(written: number, rest: Uint8Array): void;
 }
 
-/** A descriptor that the loop watches, and who waits for it. */
-export class Descriptor {
+/** A descriptor that the loop watches, and who waits for it. It is its own key in the selector. */
+export class Descriptor implements SelectorKey<Descriptor> {
   readonly fd: number;
   /** Tells it from earlier ones of the same number; 0 while it is not registered with the selector. */
   generation = 0;
   /** What it is registered for. */
   interest = 0;
   handler: DescriptorHandler | null;
-  /** Tasks in `readable(fd)` and `writable(fd)`, first in first out: one event wakes one of them. */
-  readers: Trap<void>[] = [];
-  writers: Trap<void>[] = [];
+  /** Tasks in `readable(fd)` and `writable(fd)`, first in first out: one event wakes one of them. Most descriptors never have any. */
+  readers: Trap<void>[] | null = null;
+  writers: Trap<void>[] | null = null;
 
   constructor(fd: number, handler: DescriptorHandler | null) {
     this.fd = fd;
     this.handler = handler;
+  }
+
+  get fileobj(): number {
+    return this.fd;
+  }
+  get events(): number {
+    return this.interest;
+  }
+  get data(): Descriptor {
+    return this;
   }
 }
 
@@ -70,6 +80,8 @@ export class Loop {
   /** On whose behalf code of Node's own runs: it is no coroutine, cannot be cancelled and never ends. */
   readonly guest: Task;
   tracer: Tracer | null = null;
+  /** The descriptors of tasks that failed, for the report. */
+  readonly failedOn: WeakMap<Task, number> = new WeakMap();
   /** Called at the end of every turn. */
   readonly afterTurn: Set<() => void> = new Set();
 
@@ -118,7 +130,7 @@ export class Loop {
       if (kind === READY) this.wakeReady(descriptor, events[at + 3]!);
       else {
         descriptor.handler?.onRead(events[at + 3]!, kind === READ_PAGE ? driver.page : driver.slab, events[at + 4]!);
-        if (descriptor.readers.length > 0) descriptor.readers.shift()!.succeed(undefined);
+        this.wakeOne(descriptor.readers);
       }
     }
     driver.refill();
@@ -131,10 +143,10 @@ export class Loop {
     if (unwanted !== 0 && descriptor.generation !== 0) this.narrow(descriptor, descriptor.interest & ~unwanted);
   }
 
-  private wakeOne(waiters: Trap<void>[]): boolean {
-    if (waiters.length === 0) return false;
-    waiters.shift()!.succeed(undefined);
-    return true;
+  private wakeOne(waiters: Trap<void>[] | null): boolean {
+    const first = waiters?.shift();
+    first?.succeed(undefined);
+    return first !== undefined;
   }
 
   private expire(): void {
@@ -230,7 +242,7 @@ export class Loop {
     for (const task of this.failures.splice(0)) {
       if (task.wasJoined) continue;
       task.adopt();
-      if (task.group.onTaskError === undefined) process.stderr.write(failureReport(task));
+      if (task.group.onTaskError === undefined) process.stderr.write(failureReport(task, this.failedOn.get(task)));
       else task.group.onTaskError(task.outcome, task);
     }
   }
@@ -256,7 +268,7 @@ export class Loop {
     this.descriptors.delete(descriptor.fd);
     descriptor.handler = null;
     for (const waiters of [descriptor.readers, descriptor.writers]) {
-      for (const trap of waiters.splice(0)) trap.fail(new ClosedError(`fd ${descriptor.fd} was closed while ${trap.task} waited on it`));
+      for (const trap of waiters?.splice(0) ?? []) trap.fail(new ClosedError(`fd ${descriptor.fd} was closed while ${trap.task} waited on it`));
     }
   }
 
@@ -268,7 +280,7 @@ export class Loop {
     let interest = descriptor.interest | events;
     if (!(events & EVENT_EDGE) || interest & EVENT_WRITE) interest &= ~EVENT_EDGE;
     if (interest === descriptor.interest) return;
-    descriptor.generation = this.selector.watch(descriptor.fd, descriptor.fd, interest, descriptor).generation;
+    descriptor.generation = this.selector.watch(descriptor, interest);
     descriptor.interest = interest;
   }
 
@@ -277,12 +289,12 @@ export class Loop {
     if (interest === descriptor.interest) return;
     descriptor.interest = interest;
     if (interest !== 0) {
-      this.selector.watch(descriptor.fd, descriptor.fd, interest, descriptor);
+      this.selector.watch(descriptor, interest);
       return;
     }
     this.selector.unregister(descriptor.fd);
     descriptor.generation = 0;
-    if (descriptor.handler === null && descriptor.readers.length + descriptor.writers.length === 0) this.descriptors.delete(descriptor.fd);
+    if (descriptor.handler === null && !descriptor.readers?.length && !descriptor.writers?.length) this.descriptors.delete(descriptor.fd);
   }
 
   /** Queues a task for one event of a descriptor that may be anybody's. Returns its undo. @throws SystemError EBADF */
@@ -297,10 +309,12 @@ export class Loop {
     } else {
       // Not ours: it may have been closed and opened anew since the last wait, and only the kernel knows. One epoll_ctl revalidates it.
       const interest = descriptor.interest | event;
-      this.selector.watch(fd, fd, interest, descriptor);
+      this.selector.watch(descriptor, interest);
       descriptor.interest = interest;
     }
-    const waiters = event === EVENT_READ ? descriptor.readers : descriptor.writers;
+    if (event === EVENT_READ) descriptor.readers ??= [];
+    else descriptor.writers ??= [];
+    const waiters = (event === EVENT_READ ? descriptor.readers : descriptor.writers)!;
     waiters.push(trap);
     return () => {
       const index = waiters.indexOf(trap);
@@ -384,9 +398,9 @@ export class Loop {
   }
 }
 
-function failureReport(task: Task): string {
+function failureReport(task: Task, lastFd: number | undefined): string {
   const error = task.outcome;
-  const fd = (error as { fd?: unknown } | null | undefined)?.fd ?? task.lastFd;
+  const fd = (error as { fd?: unknown } | null | undefined)?.fd ?? lastFd;
   let what: string;
   try {
     what = error instanceof Error ? (error.stack ?? String(error)) : inspect(error);

@@ -28,13 +28,16 @@ export interface Waiter {
   settled(trap: Trap): void;
 }
 
+/** What `new Promise` hands to its executor. */
+type Resolver = (value: unknown) => void;
+
 const CREATED = 0;
 const CLAIMED = 1;
 const PENDING = 2;
 const SUCCEEDED = 3;
 const FAILED = 4;
 
-export abstract class Trap<T = unknown> implements Operation<T> {
+export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
   /** On whose behalf: who made it, or the generator that yields it. */
   task: Task;
   /**
@@ -45,7 +48,8 @@ export abstract class Trap<T = unknown> implements Operation<T> {
   /** @internal */
   value: unknown = this;
   private state: number = CREATED;
-  private waiter: Waiter | null = null;
+  /** Who is to be told: a driver of coroutines, or the resolver of a started promise. */
+  private waiter: Waiter | Resolver | null = null;
   private readonly signal: AbortSignal | undefined;
 
   constructor(signal?: AbortSignal) {
@@ -124,9 +128,21 @@ export abstract class Trap<T = unknown> implements Operation<T> {
   }
 
   /** The driver of a coroutine takes the trap that it yielded. @internal */
-  attach(waiter: Waiter): void {
+  attach(waiter: Waiter | Resolver): void {
     this.waiter = waiter;
-    if (this.state !== PENDING) waiter.settled(this);
+    if (this.state !== PENDING) this.tell(waiter);
+  }
+
+  private tell(waiter: Waiter | Resolver): void {
+    if (typeof waiter === 'function') this.task.loop.enqueue(this);
+    else waiter.settled(this);
+  }
+
+  /** Resolves the promise of a started trap, in its task's turn. @internal */
+  run(): void {
+    const { tracer } = this.task.loop;
+    if (tracer !== null) tracer.resume(this.task, this as Trap);
+    (this.waiter as Resolver)(this.state === SUCCEEDED ? this.value : Promise.reject(this.value));
   }
 
   // --- await --------------------------------------------------------------------------------------------------------------
@@ -160,7 +176,7 @@ export abstract class Trap<T = unknown> implements Operation<T> {
     const promise = new Promise(keepResolver) as StartedPromise;
     promise.trap = this;
     promise[Symbol.iterator] = iterateStarted;
-    this.attach(new Resumption(this, resolver!));
+    this.attach(resolver!);
     return promise as unknown as Operation<T>;
   }
 
@@ -247,7 +263,7 @@ export abstract class Trap<T = unknown> implements Operation<T> {
     if (this.wakeable) loop.release();
     if (loop.tracer !== null) loop.tracer.settled(this);
     task.wakened(this);
-    this.waiter?.settled(this);
+    if (this.waiter !== null) this.tell(this.waiter);
   }
 }
 
@@ -258,8 +274,8 @@ interface StartedPromise extends Promise<unknown> {
 }
 
 // One executor for all: a closure per wait is what this saves.
-let resolver: ((value: unknown) => void) | null = null;
-function keepResolver(resolve: (value: unknown) => void): void {
+let resolver: Resolver | null = null;
+function keepResolver(resolve: Resolver): void {
   resolver = resolve;
 }
 
@@ -269,28 +285,6 @@ function* iterateStarted(this: StartedPromise): Generator<Trap, unknown, unknown
 
 /** An operation with nothing to wait for and nothing to tell, in `await` style. */
 const DONE: Operation<void> = Object.assign(Promise.resolve(undefined), { *[Symbol.iterator](): Generator<Trap, void, unknown> {} });
-
-/** Resolves the promise of a trap, in its task's turn. */
-class Resumption implements Waiter, Runnable {
-  private readonly trap: Trap;
-  private readonly resolve: (value: unknown) => void;
-
-  constructor(trap: Trap, resolve: (value: unknown) => void) {
-    this.trap = trap;
-    this.resolve = resolve;
-  }
-
-  settled(): void {
-    this.trap.task.loop.enqueue(this);
-  }
-
-  run(): void {
-    const { trap } = this;
-    const { tracer } = trap.task.loop;
-    if (tracer !== null) tracer.resume(trap.task, trap);
-    this.resolve(trap.succeeded ? trap.value : Promise.reject(trap.value));
-  }
-}
 
 /** `yield*` of a promise that is under way already. */
 class Started extends Trap<unknown> {

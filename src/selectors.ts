@@ -72,27 +72,30 @@ export abstract class Selector {
     if (this.#keys.has(fd)) {
       throw new SelectorError('ERR_FD_REGISTERED', `fd ${fd} is registered already; change it with modify(), or unregister() it first`);
     }
-    return this.watch(fileobj, fd, events, data as T);
+    return this.#put({ fileobj, fd, events, data: data as T, generation: 0 });
   }
 
   /** Changes the events and the data of a registration. @throws SelectorError ERR_FD_NOT_REGISTERED, SystemError EBADF */
   modify<T>(fileobj: FileObj, events: number, data?: T): SelectorKey<T> {
     const fd = this.#check(fileobj, events);
     this.#known(fd);
-    return this.watch(fileobj, fd, events, data as T);
+    return this.#put({ fileobj, fd, events, data: data as T, generation: 0 });
   }
 
-  /** Registers what is unknown, modifies what is known; `events` may have EVENT_EDGE. For the loop. @internal */
-  watch<T>(fileobj: FileObj, fd: number, events: number, data: T): SelectorKey<T> {
+  /**
+   * Registers what is unknown, modifies what is known. For the loop, which hands in keys of its own, one per descriptor for life; their
+   * `events` may have EVENT_EDGE. Returns the generation. @internal
+   */
+  watch(key: SelectorKey<unknown>, events: number): number {
+    const { fd } = key;
     this.#fits(fd);
     const known = this.#keys.get(fd);
     const generation = known?.generation ?? (this.#generation === MAX_GENERATION ? 1 : this.#generation + 1);
     const result = known === undefined ? this.poller.add(fd, events, generation) : this.poller.modify(fd, events);
     if (result < 0) throw this.#failed(result, fd);
     if (known === undefined) this.#generation = generation;
-    const key: SelectorKey<T> = Object.freeze({ fileobj, fd, events, data, generation });
-    this.#keys.set(fd, key);
-    return key;
+    if (known !== key) this.#keys.set(fd, key);
+    return generation;
   }
 
   /** Stops watching. Works on a descriptor that was closed meanwhile, also when its number is in use again. @throws SelectorError ERR_FD_NOT_REGISTERED */
@@ -156,6 +159,11 @@ export abstract class Selector {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #put<T>(key: { -readonly [K in keyof SelectorKey<T>]: SelectorKey<T>[K] }): SelectorKey<T> {
+    key.generation = this.watch(key, key.events);
+    return Object.freeze(key);
   }
 
   #check(fileobj: FileObj, events: number): number {

@@ -48,9 +48,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   /** The stream or listener that it used last: named in the report when it fails, and closed. @internal */
   resource: Resource | null = null;
 
-  /** The descriptor of that, after it has ended. @internal */
-  lastFd = -1;
-
+  /** What is to be started; null once it is. */
   private body: Main<T> | null;
   private generator: Coroutine<T> | null = null;
   private status: TaskState = 'ready';
@@ -249,8 +247,11 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
     }
     if (this.ended) return;
     // What it used last must not stay open behind a coroutine that is gone.
-    this.lastFd = this.resource?.fd ?? -1;
-    this.resource?.destroy();
+    const { resource } = this;
+    if (resource !== null) {
+      if (resource.fd >= 0) this.loop.failedOn.set(this.self, resource.fd);
+      resource.destroy();
+    }
     this.end('failed', error);
   }
 

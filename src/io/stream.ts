@@ -218,10 +218,14 @@ class Flush extends Trap<void> {
     stream.loop.flush();
     stream.throwWriteError();
     if (stream.backlogLength === 0 || stream.closed) this.succeed(undefined);
-    else stream.flushers.push(this);
+    else {
+      stream.flushers ??= [];
+      stream.flushers.push(this);
+    }
   }
   protected override undo(): void {
-    this.stream.flushers.splice(this.stream.flushers.indexOf(this), 1);
+    const flushers = this.stream.flushers!;
+    flushers.splice(flushers.indexOf(this), 1);
   }
   override describe(): string {
     return `fd ${this.stream.fd} OUT`;
@@ -247,7 +251,7 @@ export class Stream implements DescriptorHandler {
   /** @internal */
   writer: Write | null = null;
   /** @internal */
-  readonly flushers: Flush[] = [];
+  flushers: Flush[] | null = null;
 
   private readonly number: number;
   private state: 'open' | 'closing' | 'closed' = 'open';
@@ -410,7 +414,7 @@ export class Stream implements DescriptorHandler {
     const writer = this.writer;
     this.writer = null;
     writer?.fail(this.closedError('write to'));
-    for (const flusher of this.flushers.splice(0)) flusher.fail(this.closedError('flush'));
+    for (const flusher of this.flushers?.splice(0) ?? []) flusher.fail(this.closedError('flush'));
     this.backlog = this.input = null;
     native.close(this.number);
     this.loop.tracer?.close(this.number);
@@ -560,7 +564,7 @@ export class Stream implements DescriptorHandler {
       return false;
     }
     this.writer?.proceed();
-    if (this.backlogLength === 0) for (const flusher of this.flushers.splice(0)) flusher.succeed(undefined);
+    if (this.backlogLength === 0) for (const flusher of this.flushers?.splice(0) ?? []) flusher.succeed(undefined);
     return this.backlogLength > 0 || this.writer !== null;
   }
 
@@ -598,7 +602,7 @@ export class Stream implements DescriptorHandler {
     this.backlog = null;
     const writer = this.writer;
     this.writer = null;
-    const flushers = this.flushers.splice(0);
+    const flushers = this.flushers?.splice(0) ?? [];
     if (writer === null && flushers.length === 0) this.writeError = error;
     writer?.fail(error);
     for (const flusher of flushers) flusher.fail(error);
