@@ -2,7 +2,7 @@
 
 import { compose } from './compose.ts';
 import { currentTask } from './current.ts';
-import { type Coroutine, type Operation, Trap, type Waiter } from './operation.ts';
+import { type Coroutine, type Operation, startedWait, Trap, type Waiter } from './operation.ts';
 import { Scope } from './scope.ts';
 import { isGenerator, isOperation, type Main, Task } from './task.ts';
 
@@ -16,7 +16,8 @@ function toMain<T>(item: Contender<T>): Main<T> {
 }
 
 function check(items: unknown, name: string): void {
-  if (!Array.isArray(items)) throw new TypeError(`${name}() takes an array of operations, coroutines, or functions that make one`);
+  if (!Array.isArray(items))
+    throw new TypeError(`${name}() takes an array of operations, coroutines, or functions that make one`);
   for (const item of items) toMain(item);
 }
 
@@ -27,12 +28,15 @@ export function all<T>(items: ReadonlyArray<Contender<T>>): Operation<T[]> {
     const owner = currentTask();
     if (owner.cancelled !== null) throw owner.cancelled;
     const scope = new Scope(owner);
-    const body = scope.spawn(function* (): Coroutine<T[]> {
-      const tasks = items.map((item) => scope.spawn(toMain(item), { name: nameOf(item, owner) }));
-      const values: T[] = [];
-      for (const task of tasks) values.push(yield* task);
-      return values;
-    }, { name: owner.name });
+    const body = scope.spawn(
+      function* (): Coroutine<T[]> {
+        const tasks = items.map((item) => scope.spawn(toMain(item), { name: nameOf(item, owner) }));
+        const values: T[] = [];
+        for (const task of tasks) values.push(yield* task);
+        return values;
+      },
+      { name: owner.name },
+    );
     yield* scope.join(false);
     return scope.conclude(body, null);
   });
@@ -51,7 +55,8 @@ export function race<T>(items: ReadonlyArray<Contender<T>>): Operation<T> {
     const losers = new Scope(owner);
     const tasks = new Map<Trap<T>, Task<T>>();
     const contenders = items.map((item) => {
-      if (item instanceof Trap) return item as Trap<T>;
+      const trap = item instanceof Trap ? item : startedWait(item);
+      if (trap !== null) return trap as Trap<T>;
       const task = item instanceof Task ? (item as Task<T>) : losers.spawn(toMain(item), { name: nameOf(item, owner) });
       const join = task.join() as Trap<T>;
       tasks.set(join, task);
@@ -82,7 +87,7 @@ function dispose(value: unknown): void {
 /** Waits for the first of several traps, in the very moment of its settling: the others are taken back before anything else can reach them. */
 class First<T> extends Trap<Trap<T>> implements Waiter {
   private readonly contenders: readonly Trap<T>[];
-  private won = false;
+  private winner: Trap | null = null;
 
   constructor(contenders: readonly Trap<T>[]) {
     super();
@@ -91,21 +96,28 @@ class First<T> extends Trap<Trap<T>> implements Waiter {
 
   protected override begin(): void {
     for (const contender of this.contenders) {
-      contender.startFor(this);
-      if (this.won) return;
+      try {
+        contender.startFor(this);
+      } catch (error) {
+        // Used before, so not ours to take back; those that began are.
+        for (const begun of this.contenders.slice(0, this.contenders.indexOf(contender))) begun.revoke();
+        throw error;
+      }
+      if (this.winner !== null) return;
     }
   }
 
   settled(trap: Trap): void {
-    if (this.won) return;
-    this.won = true;
+    if (this.winner !== null) return;
+    this.winner = trap;
     this.undo();
     this.succeed(trap as Trap<T>);
   }
 
   protected override undo(): void {
-    this.won = true;
-    for (const contender of this.contenders) contender.abort(undefined);
+    // What is revoked tells its waiter, too: nobody wins any more.
+    this.winner ??= this as Trap;
+    for (const contender of this.contenders) if (contender !== this.winner) contender.revoke();
   }
   override describe(): string {
     return this.contenders.map((contender) => contender.describe()).join(' or ');

@@ -33,13 +33,19 @@ class Composite<T> implements Operation<T> {
     onFulfilled?: ((value: T) => A | PromiseLike<A>) | null,
     onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
   ): PromiseLike<A | B> {
-    return new Promise<T>((resolve, reject) => new Drive(this.task, this.begin(), resolve, reject).run()).then(onFulfilled, onRejected);
+    return new Promise<T>((resolve, reject) => new Drive(this.task, this.begin(), resolve, reject).run()).then(
+      onFulfilled,
+      onRejected,
+    );
   }
 
   private begin(): Coroutine<T> {
     const { steps } = this;
     if (steps === null) {
-      throw new OnewaitError('ERR_OPERATION_USED', `this operation (${this.what}) was already waited for; call the method again for another`);
+      throw new OnewaitError(
+        'ERR_OPERATION_USED',
+        `this operation (${this.what}) was already waited for; call the method again for another`,
+      );
     }
     this.steps = null;
     return steps();

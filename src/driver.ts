@@ -175,7 +175,8 @@ export class NativeDriver implements Driver {
     // What is written to one stream piece by piece leaves in one piece.
     const last = (count - 1) * SUBMISSION;
     const submissions = this.#submissions;
-    if (count > 0 && submissions[last] === SUBMIT_WRITE && submissions[last + 1] === fd) submissions[last + 3]! += length;
+    if (count > 0 && submissions[last] === SUBMIT_WRITE && submissions[last + 1] === fd)
+      submissions[last + 3]! += length;
     else if (!this.#submit(SUBMIT_WRITE, fd, offset, length, task)) return false;
     this.out.set(data, offset);
     this.#outUsed = offset + length;

@@ -20,7 +20,8 @@ export interface SystemError extends Error, SystemErrorDetails {
 /** Makes the error for a negative errno. See errno(3) for the codes. */
 export function systemError(syscall: string, errno: number, details: SystemErrorDetails = {}): SystemError {
   const code = getSystemErrorName(errno);
-  const where = details.address === undefined ? '' : ` ${details.address}${details.port === undefined ? '' : `:${details.port}`}`;
+  const where =
+    details.address === undefined ? '' : ` ${details.address}${details.port === undefined ? '' : `:${details.port}`}`;
   const on = details.fd === undefined || where !== '' ? '' : ` (fd ${details.fd})`;
   return Object.assign(new Error(`${syscall} ${code}${where}${on}`), { code, errno, syscall, ...details });
 }
@@ -61,7 +62,10 @@ export class TimeoutError extends OnewaitError {
 /** Somebody already waits where only one may: a stream has one reader and one writer at a time. */
 export class BusyError extends OnewaitError {
   constructor(what: string, owner: string, intruder: string) {
-    super('ERR_BUSY', `${intruder} cannot ${what}: ${owner} is already waiting to. Let one task do it, or wait for the other first`);
+    super(
+      'ERR_BUSY',
+      `${intruder} cannot ${what}: ${owner} is already waiting to. Let one task do it, or wait for the other first`,
+    );
   }
 }
 

@@ -80,12 +80,11 @@ export class Loop {
   /** On whose behalf code of Node's own runs: it is no coroutine, cannot be cancelled and never ends. */
   readonly guest: Task;
   tracer: Tracer | null = null;
-  /** The descriptors of tasks that failed, for the report. */
-  readonly failedOn: WeakMap<Task, number> = new WeakMap();
-  /** Called at the end of every turn. */
-  readonly afterTurn: Set<() => void> = new Set();
+  /** Called at the end of a turn in which nothing ran and nothing is ready: what was woken before has run to its next wait. */
+  readonly atRest: Set<() => void> = new Set();
 
-  private readonly descriptors = new Map<number, Descriptor>();
+  /** By number: the kernel hands out the lowest that is free, so the table is dense. */
+  private readonly descriptors: (Descriptor | undefined)[] = [];
   // Two queues that swap, kept at their size: a slot is written once and emptied once, and nothing is allocated.
   private ready: (Runnable | null)[] = [];
   private running: (Runnable | null)[] = [];
@@ -102,7 +101,13 @@ export class Loop {
     this.driver = driver;
     this.selector = driver.selector;
     this.blocking = blocking;
-    const group: TaskGroup = { tasks: new Set(), ended: () => {}, get root(): TaskGroup { return group; } };
+    const group: TaskGroup = {
+      tasks: new Set(),
+      ended: () => {},
+      get root(): TaskGroup {
+        return group;
+      },
+    };
     this.guest = new Task(this, 0, () => new Promise<never>(() => {}), 'node', group);
   }
 
@@ -124,7 +129,7 @@ export class Loop {
     this.takeUnwritten();
     const { events, completions } = driver;
     for (let i = 0, at = 0; i < completions; i++, at += COMPLETION) {
-      const descriptor = this.descriptors.get(events[at + 1]!);
+      const descriptor = this.descriptors[events[at + 1]!];
       if (descriptor === undefined || descriptor.generation !== events[at + 2]) continue;
       const kind = events[at]!;
       if (kind === READY) this.wakeReady(descriptor, events[at + 3]!);
@@ -138,8 +143,10 @@ export class Loop {
 
   private wakeReady(descriptor: Descriptor, events: number): void {
     let unwanted = 0;
-    if (events & EVENT_READ && !this.wakeOne(descriptor.readers) && !descriptor.handler?.onReadable()) unwanted |= EVENT_READ;
-    if (events & EVENT_WRITE && !this.wakeOne(descriptor.writers) && !descriptor.handler?.onWritable()) unwanted |= EVENT_WRITE;
+    if (events & EVENT_READ && !this.wakeOne(descriptor.readers) && !descriptor.handler?.onReadable())
+      unwanted |= EVENT_READ | EVENT_EDGE;
+    if (events & EVENT_WRITE && !this.wakeOne(descriptor.writers) && !descriptor.handler?.onWritable())
+      unwanted |= EVENT_WRITE;
     if (unwanted !== 0 && descriptor.generation !== 0) this.narrow(descriptor, descriptor.interest & ~unwanted);
   }
 
@@ -152,7 +159,8 @@ export class Loop {
   private expire(): void {
     if (this.timers.size === 0) return;
     const now = this.driver.now();
-    for (let timer = this.timers.takeDue(now); timer !== undefined; timer = this.timers.takeDue(now)) timer.expire(now - timer.deadline);
+    for (let timer = this.timers.takeDue(now); timer !== undefined; timer = this.timers.takeDue(now))
+      timer.expire(now - timer.deadline);
   }
 
   private run(): void {
@@ -177,11 +185,11 @@ export class Loop {
     const busy = this.readyCount > 0;
     // An async function that was just resumed goes on when this batch has returned: look again before letting go of the process.
     const idle = !busy && this.holds === 0 && !driver.pending;
-    const again = idle && this.ranSome;
+    const again = this.ranSome && (idle || this.atRest.size > 0);
     driver.setDeadline(this.timers.next);
     driver.setRunnable(busy || again);
     if (idle && !again) this.reference(false);
-    for (const check of this.afterTurn) check();
+    if (!busy && !this.ranSome) for (const check of this.atRest) check();
     if (this.failures.length > 0) this.reportFailures();
   }
 
@@ -240,9 +248,10 @@ export class Loop {
 
   private reportFailures(): void {
     for (const task of this.failures.splice(0)) {
+      const fd = task.letGo(!task.wasJoined);
       if (task.wasJoined) continue;
       task.adopt();
-      if (task.group.onTaskError === undefined) process.stderr.write(failureReport(task, this.failedOn.get(task)));
+      if (task.group.onTaskError === undefined) process.stderr.write(failureReport(task, fd));
       else task.group.onTaskError(task.outcome, task);
     }
   }
@@ -252,10 +261,10 @@ export class Loop {
   /** Takes charge of a descriptor that belongs to `handler`. */
   attach(fd: number, handler: DescriptorHandler): Descriptor {
     // The number may have been closed behind our back while somebody waited on it.
-    const stale = this.descriptors.get(fd);
+    const stale = this.descriptors[fd];
     if (stale !== undefined) this.detach(stale);
     const descriptor = new Descriptor(fd, handler);
-    this.descriptors.set(fd, descriptor);
+    this.descriptors[fd] = descriptor;
     return descriptor;
   }
 
@@ -265,10 +274,11 @@ export class Loop {
     if (this.driver.pending) this.flush();
     this.narrow(descriptor, 0);
     this.driver.forget(descriptor.fd);
-    this.descriptors.delete(descriptor.fd);
+    this.descriptors[descriptor.fd] = undefined;
     descriptor.handler = null;
     for (const waiters of [descriptor.readers, descriptor.writers]) {
-      for (const trap of waiters?.splice(0) ?? []) trap.fail(new ClosedError(`fd ${descriptor.fd} was closed while ${trap.task} waited on it`));
+      for (const trap of waiters?.splice(0) ?? [])
+        trap.fail(new ClosedError(`fd ${descriptor.fd} was closed while ${trap.task} waited on it`));
     }
   }
 
@@ -294,16 +304,17 @@ export class Loop {
     }
     this.selector.unregister(descriptor.fd);
     descriptor.generation = 0;
-    if (descriptor.handler === null && !descriptor.readers?.length && !descriptor.writers?.length) this.descriptors.delete(descriptor.fd);
+    if (descriptor.handler === null && !descriptor.readers?.length && !descriptor.writers?.length)
+      this.descriptors[descriptor.fd] = undefined;
   }
 
   /** Queues a task for one event of a descriptor that may be anybody's. Returns its undo. @throws SystemError EBADF */
   wait(fd: number, event: number, trap: Trap<void>): () => void {
-    let descriptor = this.descriptors.get(fd);
+    let descriptor = this.descriptors[fd];
     if (descriptor === undefined) {
       descriptor = new Descriptor(fd, null);
       this.watch(descriptor, event);
-      this.descriptors.set(fd, descriptor);
+      this.descriptors[fd] = descriptor;
     } else if (descriptor.handler !== null || descriptor.interest === 0) {
       this.watch(descriptor, event);
     } else {
@@ -342,7 +353,7 @@ export class Loop {
 
   /** Which registration of a number is current; 0 when there is none. */
   generationOf(fd: number): number {
-    return this.descriptors.get(fd)?.generation ?? 0;
+    return this.descriptors[fd]?.generation ?? 0;
   }
 
   /** Copies a small write, to leave with the next turn. */
@@ -365,7 +376,7 @@ export class Loop {
       const written = unwrittenEvents[at + 3]!;
       const offset = unwrittenEvents[at + 4]!;
       const rest = out.subarray(offset + Math.max(written, 0), offset + unwrittenEvents[at + 5]!);
-      this.descriptors.get(unwrittenEvents[at + 1]!)?.handler?.onUnwritten(written, rest);
+      this.descriptors[unwrittenEvents[at + 1]!]?.handler?.onUnwritten(written, rest);
     }
     this.driver.clearUnwritten();
   }
@@ -398,7 +409,7 @@ export class Loop {
   }
 }
 
-function failureReport(task: Task, lastFd: number | undefined): string {
+function failureReport(task: Task, lastFd: number): string {
   const error = task.outcome;
   const fd = (error as { fd?: unknown } | null | undefined)?.fd ?? lastFd;
   let what: string;

@@ -60,21 +60,30 @@ interface Native {
 
 function load(): Native {
   if (process.platform !== 'linux') {
-    throw new Error(`onewait runs on Linux only, for it is made of epoll; this is ${process.platform}. Use a Linux machine or container`);
+    throw new Error(
+      `onewait runs on Linux only, for it is made of epoll; this is ${process.platform}. Use a Linux machine or container`,
+    );
   }
   const require = createRequire(import.meta.url);
   const root = dirname(require.resolve('onewait/package.json'));
   try {
     return require('node-gyp-build')(root) as Native;
   } catch (cause) {
-    throw new Error(`onewait's addon is not built for ${process.platform}-${process.arch} and Node ${process.version}: run 'npm rebuild onewait'`, { cause });
+    throw new Error(
+      `onewait's addon is not built for ${process.platform}-${process.arch} and Node ${process.version}: run 'npm rebuild onewait'`,
+      { cause },
+    );
   }
 }
 
 export const native: Native = load();
 
 /** A result that cannot be negative unless the call failed. @throws SystemError */
-export function checked(syscall: string, result: number, details?: { fd?: number; address?: string; port?: number }): number {
+export function checked(
+  syscall: string,
+  result: number,
+  details?: { fd?: number; address?: string; port?: number },
+): number {
   if (result < 0) throw systemError(syscall, result, details);
   return result;
 }

@@ -140,9 +140,11 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
 
   /** Resolves the promise of a started trap, in its task's turn. @internal */
   run(): void {
+    const { waiter } = this;
+    if (typeof waiter !== 'function') return; // taken over, or back, since
     const { tracer } = this.task.loop;
     if (tracer !== null) tracer.resume(this.task, this as Trap);
-    (this.waiter as Resolver)(this.state === SUCCEEDED ? this.value : Promise.reject(this.value));
+    waiter(this.state === SUCCEEDED ? this.value : Promise.reject(this.value));
   }
 
   // --- await --------------------------------------------------------------------------------------------------------------
@@ -204,6 +206,22 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     this.settle(FAILED, error);
   }
 
+  /** Ends a wait that lost a race, begun or not. @internal */
+  revoke(): void {
+    if (this.state === CREATED) this.claim();
+    else this.abort(undefined);
+  }
+
+  /** Ends a started wait that nobody wants the outcome of, and gives back what it may have brought already. @internal */
+  takeBack(): void {
+    this.waiter = null;
+    if (this.state === SUCCEEDED) this.giveBack();
+    else this.abort(undefined);
+  }
+
+  /** Undoes its success, where that is possible. */
+  protected giveBack(): void {}
+
   /** The signal was aborted (EventListener). @internal */
   handleEvent(): void {
     this.abort(this.signal!.reason);
@@ -216,7 +234,10 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
 
   private claim(): void {
     if (this.state !== CREATED) {
-      throw new OnewaitError('ERR_OPERATION_USED', `this operation (${this.describe()}) was already waited for; call the method again for another`);
+      throw new OnewaitError(
+        'ERR_OPERATION_USED',
+        `this operation (${this.describe()}) was already waited for; call the method again for another`,
+      );
     }
     this.state = CLAIMED;
     this.task.unused--;
@@ -280,30 +301,52 @@ function keepResolver(resolve: Resolver): void {
 }
 
 function* iterateStarted(this: StartedPromise): Generator<Trap, unknown, unknown> {
-  return yield* new Started(this);
+  return yield* new Started(this.trap);
+}
+
+/** The wait behind a promise of `promise()`, to be waited for or taken back by the task that runs; null for anything else. @internal */
+export function startedWait(operation: unknown): Trap | null {
+  const trap = (operation as Partial<StartedPromise> | null)?.trap;
+  return trap instanceof Trap ? new Started(trap) : null;
 }
 
 /** An operation with nothing to wait for and nothing to tell, in `await` style. */
-const DONE: Operation<void> = Object.assign(Promise.resolve(undefined), { *[Symbol.iterator](): Generator<Trap, void, unknown> {} });
+const DONE: Operation<void> = Object.assign(Promise.resolve(undefined), {
+  *[Symbol.iterator](): Generator<Trap, void, unknown> {},
+});
 
-/** `yield*` of a promise that is under way already. */
-class Started extends Trap<unknown> {
-  private readonly underWay: Promise<unknown>;
+/** A wait that was started before, in other hands now: settled in the same moment, so that no outcome gets lost in between, and ended with it. */
+class Started extends Trap<unknown> implements Waiter {
+  private readonly trap: Trap;
 
-  constructor(promise: Promise<unknown>) {
+  constructor(trap: Trap) {
     super();
-    this.underWay = promise;
+    this.trap = trap;
   }
 
   protected override begin(): void {
-    this.underWay.then(
-      (value) => this.succeed(value),
-      (error: unknown) => this.fail(error),
-    );
+    this.trap.attach(this);
   }
-  protected override undo(): void {}
+  settled(trap: Trap): void {
+    if (trap.succeeded) this.succeed(trap.value);
+    else this.fail(trap.value);
+  }
+  protected override undo(): void {
+    this.trap.takeBack();
+  }
+  override revoke(): void {
+    const begun = this.pending;
+    super.revoke();
+    if (!begun) this.trap.takeBack();
+  }
   override describe(): string {
-    return 'an operation that was started before';
+    return this.trap.describe();
+  }
+  override get fd(): number {
+    return this.trap.fd;
+  }
+  override get event(): number {
+    return this.trap.event;
   }
   protected override get wakeable(): boolean {
     return false;

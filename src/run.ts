@@ -46,16 +46,17 @@ class Run<T> implements TaskGroup {
   ended(task: Task): void {
     if (task === (this.main as unknown as Task)) {
       task.adopt();
+      if (task.state === 'failed') task.letGo(true);
       this.closing = true;
       for (const other of [...this.tasks]) other.cancel('the run that it belongs to has ended');
-      this.loop.afterTurn.add(this.check);
+      this.loop.atRest.add(this.check);
     }
   }
 
   /** Async functions that wait for a promise of somebody else's cannot be cancelled; they are not waited for. */
   private readonly check = (): void => {
     for (const task of this.tasks) if (!task.foreign) return;
-    this.loop.afterTurn.delete(this.check);
+    this.loop.atRest.delete(this.check);
     this.over = true;
     this.onOver();
   };
@@ -88,9 +89,17 @@ export async function run<T>(main: Main<T>, options: RunOptions = {}): Promise<T
   checkMain(main);
   const poller = checkPoller(options.poller);
   const active = getLoop();
-  if (active?.blocking) throw new OnewaitError('ERR_LOOP_RUNNING', 'run() cannot work inside runBlocking(): Node does not run meanwhile. Use spawn()');
+  if (active?.blocking)
+    throw new OnewaitError(
+      'ERR_LOOP_RUNNING',
+      'run() cannot work inside runBlocking(): Node does not run meanwhile. Use spawn()',
+    );
   if (hosted === null || hosted.poller !== poller) {
-    if (runs.size > 0) throw new OnewaitError('ERR_LOOP_RUNNING', `the loop runs on ${hosted!.poller}, and cannot change to ${poller} meanwhile`);
+    if (runs.size > 0)
+      throw new OnewaitError(
+        'ERR_LOOP_RUNNING',
+        `the loop runs on ${hosted!.poller}, and cannot change to ${poller} meanwhile`,
+      );
     hosted?.loop.selector.close();
     hosted = { loop: new Loop(new NativeDriver(poller), false), poller };
   }
@@ -123,7 +132,11 @@ export async function run<T>(main: Main<T>, options: RunOptions = {}): Promise<T
 export function runBlocking<T>(main: Coroutine<T> | (() => Coroutine<T>), options: RunOptions = {}): T {
   checkMain(main);
   const poller = checkPoller(options.poller);
-  if (getLoop() !== null) throw new OnewaitError('ERR_LOOP_RUNNING', 'a loop is running on this thread already; use spawn() or scope() inside it');
+  if (getLoop() !== null)
+    throw new OnewaitError(
+      'ERR_LOOP_RUNNING',
+      'a loop is running on this thread already; use spawn() or scope() inside it',
+    );
   const driver = new NativeDriver(poller);
   const loop = new Loop(driver, true);
   if (options.trace !== undefined) startTracer(loop, options.trace);
@@ -147,7 +160,10 @@ export function runBlocking<T>(main: Coroutine<T> | (() => Coroutine<T>), option
 
 function deadlock(tasks: Iterable<Task>): OnewaitError {
   const waits = [...tasks].map((task) => `${task} on ${task.waitingFor}`).join(', ');
-  return new OnewaitError('ERR_DEADLOCK', `every coroutine waits, and no descriptor and no timer can wake one: ${waits}`);
+  return new OnewaitError(
+    'ERR_DEADLOCK',
+    `every coroutine waits, and no descriptor and no timer can wake one: ${waits}`,
+  );
 }
 
 /**
@@ -159,6 +175,10 @@ export function spawn<T>(main: Main<T>, options: { name?: string | undefined } =
   checkMain(main);
   const task = currentTask();
   const group = task === task.loop.guest ? runs.values().next().value : (task.group.root as Run<unknown>);
-  if (group === undefined || group.closed) throw new OnewaitError('ERR_RUN_ENDED', 'the run that this task belongs to has ended: nothing can be spawned in it');
+  if (group === undefined || group.closed)
+    throw new OnewaitError(
+      'ERR_RUN_ENDED',
+      'the run that this task belongs to has ended: nothing can be spawned in it',
+    );
   return task.loop.spawn(main, options.name, group);
 }

@@ -152,7 +152,8 @@ function* run<T>(body: ScopeBody<T>, timeout: number | null, shielded: boolean):
 }
 
 function checkBody(body: unknown): void {
-  if (typeof body !== 'function') throw new TypeError('the body must be a function that makes a coroutine, a promise or an operation');
+  if (typeof body !== 'function')
+    throw new TypeError('the body must be a function that makes a coroutine, a promise or an operation');
 }
 
 /**
@@ -168,7 +169,7 @@ export function scope<T>(body: ScopeBody<T>): Operation<T> {
 /** Runs `body` for at most `ms` milliseconds; its scope's deadline can be moved. @throws TimeoutError when it was cancelled for being late */
 export function timeout<T>(ms: number, body: ScopeBody<T> | Operation<T>): Operation<T> {
   milliseconds(ms);
-  const make = typeof body === "function" ? body : (): Operation<T> => body;
+  const make = typeof body === 'function' ? body : (): Operation<T> => body;
   return compose('timeout', () => run(make, ms, false));
 }
 

@@ -70,7 +70,10 @@ export abstract class Selector {
   register<T>(fileobj: FileObj, events: number, data?: T): SelectorKey<T> {
     const fd = this.#check(fileobj, events);
     if (this.#keys.has(fd)) {
-      throw new SelectorError('ERR_FD_REGISTERED', `fd ${fd} is registered already; change it with modify(), or unregister() it first`);
+      throw new SelectorError(
+        'ERR_FD_REGISTERED',
+        `fd ${fd} is registered already; change it with modify(), or unregister() it first`,
+      );
     }
     return this.#put({ fileobj, fd, events, data: data as T, generation: 0 });
   }
@@ -116,7 +119,8 @@ export abstract class Selector {
     this.#open();
     let timeout = -1;
     if (timeoutMs !== undefined && timeoutMs !== null) {
-      if (typeof timeoutMs !== 'number') throw new TypeError('timeoutMs must be a number of milliseconds, null or undefined');
+      if (typeof timeoutMs !== 'number')
+        throw new TypeError('timeoutMs must be a number of milliseconds, null or undefined');
       if (Number.isNaN(timeoutMs)) throw new RangeError('timeoutMs must not be NaN');
       timeout = timeoutMs === Number.POSITIVE_INFINITY ? -1 : Math.max(0, timeoutMs);
     }
@@ -175,7 +179,9 @@ export abstract class Selector {
 
   #fits(fd: number): void {
     if (this.#kind === 'select' && fd > MAX_SELECT_FD) {
-      throw new RangeError(`select() cannot watch fd ${fd}: its sets end at ${MAX_SELECT_FD}. Use EpollSelector or PollSelector`);
+      throw new RangeError(
+        `select() cannot watch fd ${fd}: its sets end at ${MAX_SELECT_FD}. Use EpollSelector or PollSelector`,
+      );
     }
   }
 
@@ -191,7 +197,8 @@ export abstract class Selector {
 
   #known(fd: number): SelectorKey<unknown> {
     const key = this.#keys.get(fd);
-    if (key === undefined) throw new SelectorError('ERR_FD_NOT_REGISTERED', `fd ${fd} is not registered; register() it first`);
+    if (key === undefined)
+      throw new SelectorError('ERR_FD_NOT_REGISTERED', `fd ${fd} is not registered; register() it first`);
     return key;
   }
 
@@ -230,7 +237,9 @@ class KeyView implements ReadonlyMap<number, SelectorKey<unknown>> {
   entries(): MapIterator<[number, SelectorKey<unknown>]> {
     return this.#keys.entries();
   }
-  forEach(visit: (key: SelectorKey<unknown>, fd: number, map: ReadonlyMap<number, SelectorKey<unknown>>) => void): void {
+  forEach(
+    visit: (key: SelectorKey<unknown>, fd: number, map: ReadonlyMap<number, SelectorKey<unknown>>) => void,
+  ): void {
     for (const [fd, key] of this.#keys) visit(key, fd, this);
   }
   [Symbol.iterator](): MapIterator<[number, SelectorKey<unknown>]> {

@@ -45,12 +45,13 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   readonly shielded: boolean;
   /** Operations that it made and has not waited for. @internal */
   unused = 0;
-  /** The stream or listener that it used last: named in the report when it fails, and closed. @internal */
+  /** The stream that it used last: named in the report and closed when it fails and nobody joined it. @internal */
   resource: Resource | null = null;
 
   /** What is to be started; null once it is. */
   private body: Main<T> | null;
   private generator: Coroutine<T> | null = null;
+  /** How it ended; nothing before that. */
   private status: TaskState = 'ready';
   private result: unknown = undefined;
   private pending: Trap | null = null;
@@ -71,14 +72,20 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   }
 
   get state(): TaskState {
-    // An async function that waits for nothing of ours runs now, or waits for a promise of somebody else's.
-    if (!this.ended && this.foreign) return isRunning(this.self) ? 'running' : 'suspended';
-    return this.status;
+    if (this.over) return this.status;
+    if (this.waiting) return 'suspended';
+    if (isRunning(this.self)) return 'running';
+    // An async function that neither runs nor waits for anything of ours waits for a promise of somebody else's.
+    return this.foreign ? 'suspended' : 'ready';
   }
 
   /** What it waits for ('fd 9 IN', '20 ms'), or null when it waits for nothing of ours. */
   get waitingFor(): string | null {
-    return this.waiting ? this.waits().map((trap) => trap.describe()).join(', ') : null;
+    return this.waiting
+      ? this.waits()
+          .map((trap) => trap.describe())
+          .join(', ')
+      : null;
   }
 
   get ended(): boolean {
@@ -144,7 +151,6 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
       this.alsoPending ??= new Set();
       this.alsoPending.add(trap);
     }
-    if (!this.over) this.status = 'suspended';
     const { tracer } = this.loop;
     if (tracer !== null) tracer.suspend(this.self, trap);
   }
@@ -153,7 +159,6 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   wakened(trap: Trap): void {
     if (this.pending === trap) this.pending = null;
     else this.alsoPending?.delete(trap);
-    if (!this.over && !this.waiting) this.status = 'ready';
   }
 
   private get waiting(): boolean {
@@ -178,7 +183,6 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
 
   private start(body: Main<T>): void {
     this.body = null;
-    this.status = 'running';
     this.loop.tracer?.resume(this.self, null);
     if (typeof body !== 'function') {
       this.generator = body;
@@ -220,7 +224,6 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
 
   private step(foreign: unknown = undefined): void {
     const generator = this.generator!;
-    this.status = 'running';
     if (this.taken !== null) {
       this.loop.tracer?.resume(this.self, this.taken);
       this.taken = null;
@@ -245,14 +248,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
       this.end('cancelled', error);
       return;
     }
-    if (this.ended) return;
-    // What it used last must not stay open behind a coroutine that is gone.
-    const { resource } = this;
-    if (resource !== null) {
-      if (resource.fd >= 0) this.loop.failedOn.set(this.self, resource.fd);
-      resource.destroy();
-    }
-    this.end('failed', error);
+    if (!this.ended) this.end('failed', error);
   }
 
   private end(status: TaskState, result: unknown): void {
@@ -261,7 +257,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
     this.status = status;
     this.result = result;
     this.generator = null;
-    this.resource = null;
+    if (status !== 'failed') this.resource = null;
     if (this.unused > 0) warnUnused(this.self);
     this.loop.ended(this.self, status, result);
     if (this.joiners !== null) for (const join of this.joiners.splice(0)) this.settle(join);
@@ -300,6 +296,15 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
     this.joined = true;
   }
 
+  /** It has failed. What it used last is let go, and must not stay open if nobody is left to see to it. Its descriptor, or -1. @internal */
+  letGo(close: boolean): number {
+    const { resource } = this;
+    this.resource = null;
+    const fd = resource?.fd ?? -1;
+    if (close) resource?.destroy();
+    return fd;
+  }
+
   private settle(join: Join<T>): void {
     this.joined = true;
     if (this.status === 'done') join.succeed(this.result as T);
@@ -333,7 +338,10 @@ class Join<T> extends Trap<T> {
 }
 
 export function isGenerator<T>(value: unknown): value is Coroutine<T> {
-  return typeof (value as Coroutine<T> | undefined)?.next === 'function' && typeof (value as Coroutine<T>).throw === 'function';
+  return (
+    typeof (value as Coroutine<T> | undefined)?.next === 'function' &&
+    typeof (value as Coroutine<T>).throw === 'function'
+  );
 }
 
 export function isOperation<T>(value: unknown): value is Operation<T> {
@@ -348,13 +356,19 @@ function* delegate<T>(operation: Operation<T>): Coroutine<T> {
 /** An operation that was made and neither awaited nor yielded did nothing, which is never what was meant. */
 function warnUnused(task: Task): void {
   const count = task.unused === 1 ? 'an operation' : `${task.unused} operations`;
-  process.emitWarning(`${task} made ${count} and ended without waiting: an operation does nothing until it gets 'yield*' or 'await'`, {
-    code: 'ONEWAIT_UNUSED_OPERATION',
-  });
+  process.emitWarning(
+    `${task} made ${count} and ended without waiting: an operation does nothing until it gets 'yield*' or 'await'`,
+    {
+      code: 'ONEWAIT_UNUSED_OPERATION',
+    },
+  );
 }
 
 function foreignYield(value: unknown): TypeError {
-  const what = typeof (value as PromiseLike<unknown> | undefined)?.then === 'function' ? 'a promise' : `${Object.prototype.toString.call(value)}`;
+  const what =
+    typeof (value as PromiseLike<unknown> | undefined)?.then === 'function'
+      ? 'a promise'
+      : `${Object.prototype.toString.call(value)}`;
   return new TypeError(
     `a coroutine yielded ${what}, which the loop cannot wait for. Use yield* with an operation, as in 'yield* sleep(10)'; ` +
       "for a promise, 'yield* spawn(() => promise)'",

@@ -8,7 +8,12 @@ function received(value: unknown): string {
 }
 
 /** A whole number within bounds. @throws TypeError when it is not a number, RangeError when it is not whole or out of bounds */
-export function integer(value: unknown, name: string, minimum: number, maximum: number = Number.MAX_SAFE_INTEGER): number {
+export function integer(
+  value: unknown,
+  name: string,
+  minimum: number,
+  maximum: number = Number.MAX_SAFE_INTEGER,
+): number {
   if (typeof value !== 'number') throw new TypeError(`${name} must be a number, and is ${received(value)}`);
   if (!Number.isInteger(value) || value < minimum || value > maximum) {
     throw new RangeError(`${name} must be a whole number from ${minimum} to ${maximum}, and is ${received(value)}`);
@@ -23,7 +28,8 @@ export function fileDescriptor(value: unknown): number {
 
 /** A duration in milliseconds: fractions count, infinity is never. @throws TypeError, RangeError (NaN or negative) */
 export function milliseconds(value: unknown, name = 'ms'): number {
-  if (typeof value !== 'number') throw new TypeError(`${name} must be a number of milliseconds, and is ${received(value)}`);
+  if (typeof value !== 'number')
+    throw new TypeError(`${name} must be a number of milliseconds, and is ${received(value)}`);
   if (!(value >= 0)) throw new RangeError(`${name} must be zero or more milliseconds, and is ${received(value)}`);
   return value;
 }
@@ -36,11 +42,15 @@ export function bytes(data: unknown, name = 'data'): Uint8Array {
   if (data instanceof ArrayBuffer) return new Uint8Array(data);
   if (ArrayBuffer.isView(data)) {
     if (data.buffer instanceof SharedArrayBuffer) {
-      throw new TypeError(`${name} must not be backed by a SharedArrayBuffer: another thread could change it under the kernel's hands; copy it first`);
+      throw new TypeError(
+        `${name} must not be backed by a SharedArrayBuffer: another thread could change it under the kernel's hands; copy it first`,
+      );
     }
     return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   }
-  throw new TypeError(`${name} must be a string, a typed array, a DataView or an ArrayBuffer, and is ${received(data)}`);
+  throw new TypeError(
+    `${name} must be a string, a typed array, a DataView or an ArrayBuffer, and is ${received(data)}`,
+  );
 }
 
 /** `{ signal }` of any operation. */

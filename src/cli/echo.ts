@@ -1,8 +1,8 @@
 // `onewait echo`: the echo server, in both styles, as a user would write it. These are the coroutines that the README shows and the
 // benchmark measures.
 
-import { type Coroutine, type Listener, run, type Stream, spawn, tcp } from '../index.ts';
 import type { PollerName } from '../driver.ts';
+import { type Coroutine, type Listener, run, type Stream, spawn, tcp } from '../index.ts';
 
 function* echo(conn: Stream): Coroutine<void> {
   for (let chunk = yield* conn.read(); chunk !== null; chunk = yield* conn.read()) {
@@ -48,7 +48,10 @@ export function echoServer(options: EchoOptions): Promise<number> {
   const { port, host, poller, trace } = options;
   const stop = new AbortController();
   let exitCode = 0;
-  for (const [signal, code] of [['SIGINT', 130], ['SIGTERM', 143]] as const) {
+  for (const [signal, code] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const) {
     process.once(signal, () => {
       exitCode = code;
       stop.abort();
@@ -57,7 +60,9 @@ export function echoServer(options: EchoOptions): Promise<number> {
   return run(
     function* () {
       const listener = yield* tcp.listen({ host, port });
-      const server = spawn(options.style === 'yield' ? serve(listener) : () => serveAsync(listener), { name: 'accept' });
+      const server = spawn(options.style === 'yield' ? serve(listener) : () => serveAsync(listener), {
+        name: 'accept',
+      });
       console.log(`listening on ${listener.address.address}:${listener.address.port}`);
       try {
         yield* server.join({ signal: stop.signal });

@@ -1,15 +1,16 @@
 #!/usr/bin/env node
 // The command line. Wrong usage exits 2 with one clear line, a broken pipe is quiet, Ctrl-C exits 130.
 
-import { writeSync } from 'node:fs';
+import { once } from 'node:events';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { TraceFormatter } from '../trace/show.ts';
 import { readTrace } from '../trace/reader.ts';
+import { TraceFormatter } from '../trace/show.ts';
 import { echoServer } from './echo.ts';
 
 function port(text: string): number {
   const value = Number(text);
-  if (!Number.isInteger(value) || value < 0 || value > 65535) throw new InvalidArgumentError('a port is a whole number from 0 to 65535.');
+  if (!Number.isInteger(value) || value < 0 || value > 65535)
+    throw new InvalidArgumentError('a port is a whole number from 0 to 65535.');
   return value;
 }
 
@@ -28,7 +29,9 @@ program
   .description('Serves TCP echo (RFC 862) until SIGINT or SIGTERM.')
   .addOption(new Option('--port <n>', 'port to listen on; 0 lets the kernel choose').default(7).argParser(port))
   .option('--host <host>', 'address or name to listen on', '127.0.0.1')
-  .addOption(new Option('--style <style>', 'generators or async functions').choices(['yield', 'await']).default('yield'))
+  .addOption(
+    new Option('--style <style>', 'generators or async functions').choices(['yield', 'await']).default('yield'),
+  )
   .addOption(new Option('--poller <poller>', 'the blocking call').choices(['epoll', 'poll', 'select']).default('epoll'))
   .option('--trace <file>', 'record what happens to descriptors and tasks')
   .action(async (options) => {
@@ -45,19 +48,19 @@ const trace = program.command('trace').description('Reads traces, which `--trace
 trace
   .command('show <file>')
   .description('Prints a trace as lines that read like those of strace, with the task that each concerns.')
-  .action((file: string) => {
+  .action(async (file: string) => {
     try {
       const formatter = new TraceFormatter();
-      for (const record of readTrace(file).records) print(formatter.push(record));
-      print(formatter.end());
+      for (const record of readTrace(file).records) await print(formatter.push(record));
+      await print(formatter.end());
     } catch (error) {
       console.error(`onewait: ${(error as Error).message}`);
       process.exitCode = 1;
     }
   });
 
-function print(lines: string[]): void {
-  if (lines.length > 0) writeSync(1, `${lines.join('\n')}\n`);
+async function print(lines: string[]): Promise<void> {
+  if (lines.length > 0 && !process.stdout.write(`${lines.join('\n')}\n`)) await once(process.stdout, 'drain');
 }
 
 await program.parseAsync();

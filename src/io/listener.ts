@@ -164,7 +164,12 @@ export class Listener implements DescriptorHandler {
     const { tracer } = this.loop;
     if (tracer !== null) {
       const peer = stream.remoteAddress;
-      tracer.open(fd, OpenKind.accepted, `tcp ${peer === undefined ? '?' : `${peer.address}:${peer.port}`}`, accept.task);
+      tracer.open(
+        fd,
+        OpenKind.accepted,
+        `tcp ${peer === undefined ? '?' : `${peer.address}:${peer.port}`}`,
+        accept.task,
+      );
     }
     return stream;
   }
@@ -172,7 +177,11 @@ export class Listener implements DescriptorHandler {
   /** Out of descriptors or memory, or a listener that is no more. */
   private failed(errno: number): void {
     const error = systemError('accept4', errno, { fd: this.descriptor.fd });
-    if (!['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS', 'EPERM', 'EPROTO', 'ENETDOWN', 'EHOSTUNREACH', 'ENETUNREACH'].includes(error.code)) {
+    if (
+      !['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS', 'EPERM', 'EPROTO', 'ENETDOWN', 'EHOSTUNREACH', 'ENETUNREACH'].includes(
+        error.code,
+      )
+    ) {
       this.acceptors.shift()?.fail(error);
       return;
     }

@@ -6,12 +6,12 @@
 // - An error of a queued write is thrown by the next write, by flush() or by close().
 // - The descriptor is owned here, closed once, and its waiters are woken before that.
 
-import { isStepping } from '../current.ts';
+import { compose } from '../compose.ts';
+import { currentTask, isStepping } from '../current.ts';
 import { MAX_READ, SMALL_WRITE } from '../driver.ts';
 import { BusyError, ClosedError, EAGAIN, systemError } from '../errors.ts';
 import type { Descriptor, DescriptorHandler, Loop } from '../loop.ts';
 import { native, type SocketAddress } from '../native.ts';
-import { compose } from '../compose.ts';
 import { type Coroutine, type Operation, Trap } from '../operation.ts';
 import { EVENT_READ, EVENT_WRITE } from '../selectors.ts';
 import { bytes, integer, signalOf, type WaitOptions } from '../validate.ts';
@@ -22,6 +22,12 @@ import { iterate, type OperationIterator } from './iterate.ts';
 export const HIGH_WATER_MARK: number = 64 * 1024;
 const DEFAULT_LINE_LIMIT = 64 * 1024;
 const EMPTY = new Uint8Array(0);
+
+function detached(what: string): TypeError {
+  return new TypeError(
+    `the memory to ${what} was detached or shrunk while the operation waited; leave it alone until it is done`,
+  );
+}
 
 /** Who waits for bytes. */
 abstract class ReadTrap<T> extends Trap<T> {
@@ -76,6 +82,9 @@ class ReadChunk extends ReadTrap<Uint8Array | null> {
     this.succeed(null);
   }
   override readable(): void {}
+  protected override giveBack(): void {
+    if (this.value !== null) this.stream.putBack(this.value as Uint8Array);
+  }
 }
 
 /** More bytes into the stream's own buffer, for those who look for something in them. True when there were some. */
@@ -119,18 +128,28 @@ class ReadInto extends ReadTrap<number> {
   }
   override received(memory: ArrayBuffer, offset: number, length: number): void {
     this.stream.unread(new Uint8Array(memory, offset, length));
-    this.begin();
+    if (!this.bereft()) this.begin();
   }
   override finished(): void {
     this.succeed(0);
   }
   override readable(): void {
     const { stream, target } = this;
+    if (this.bereft()) return;
+    stream.loop.tracer?.onBehalfOf(this.task);
     const result = native.recv(stream.fd, target, 0, target.length);
     if (result === EAGAIN) return;
     stream.readerDone();
     if (result > 0) this.succeed(result);
     else stream.endOfRead(this, result);
+  }
+
+  /** It never waits with room for nothing: whoever took its memory away meanwhile must not make 0 bytes, the end, of it. */
+  private bereft(): boolean {
+    if (this.target.length > 0) return false;
+    this.stream.readerDone();
+    this.fail(detached('read into'));
+    return true;
   }
 }
 
@@ -153,6 +172,8 @@ class Write extends Trap<void> {
       this.succeed(undefined);
       return;
     }
+    // Another thread could change shared memory under the kernel's hands.
+    if (rest.buffer instanceof SharedArrayBuffer) this.rest = rest.slice();
     // Bytes queued earlier go first; whatever of them stays behind is then the backlog.
     stream.loop.flush();
     stream.throwWriteError();
@@ -160,15 +181,15 @@ class Write extends Trap<void> {
     this.settleOrWait();
   }
 
-  /** The backlog has shrunk. */
+  /** The backlog has shrunk. @throws SystemError of send(2) */
   proceed(): void {
-    try {
-      if (this.stream.backlogLength === 0) this.send();
-      this.settleOrWait();
-    } catch (error) {
+    if (this.rest.length === 0) {
       this.stream.writer = null;
-      this.fail(error);
+      this.fail(detached('write'));
+      return;
     }
+    if (this.stream.backlogLength === 0) this.send();
+    this.settleOrWait();
   }
 
   private send(): void {
@@ -185,12 +206,13 @@ class Write extends Trap<void> {
       this.succeed(undefined);
       return;
     }
-    stream.writer = this;
     stream.loop.watch(stream.descriptor, EVENT_WRITE);
+    stream.writer = this;
   }
 
   protected override undo(): void {
     this.stream.writer = null;
+    this.stream.settleFlushers();
   }
   override describe(): string {
     return `fd ${this.stream.fd} OUT`;
@@ -203,7 +225,7 @@ class Write extends Trap<void> {
   }
 }
 
-/** Waits until the kernel has everything that was written. */
+/** Waits until the kernel has everything that was written, by a write that is still under way too. */
 class Flush extends Trap<void> {
   private readonly stream: Stream;
 
@@ -217,7 +239,7 @@ class Flush extends Trap<void> {
     this.task.resource = stream;
     stream.loop.flush();
     stream.throwWriteError();
-    if (stream.backlogLength === 0 || stream.closed) this.succeed(undefined);
+    if (stream.flushed || stream.closed) this.succeed(undefined);
     else {
       stream.flushers ??= [];
       stream.flushers.push(this);
@@ -299,7 +321,11 @@ export class Stream implements DescriptorHandler {
    * @throws SystemError of recv(2), once: what follows is the end. BusyError, ClosedError, RangeError
    */
   read(max: number = MAX_READ, options?: WaitOptions): Operation<Uint8Array | null> {
-    const trap = new ReadChunk(this, max === MAX_READ ? max : Math.min(integer(max, 'max', 1), MAX_READ), options && signalOf(options));
+    const trap = new ReadChunk(
+      this,
+      max === MAX_READ ? max : Math.min(integer(max, 'max', 1), MAX_READ),
+      options && signalOf(options),
+    );
     return isStepping() ? trap : trap.promise();
   }
 
@@ -307,6 +333,8 @@ export class Stream implements DescriptorHandler {
   readInto(buffer: ArrayBufferView, offset = 0, length?: number, options?: WaitOptions): Operation<number> {
     if (!ArrayBuffer.isView(buffer)) throw new TypeError('buffer must be a typed array or a DataView');
     const view = bytes(buffer, 'buffer');
+    if (view.buffer instanceof SharedArrayBuffer)
+      throw new TypeError('buffer must not be backed by a SharedArrayBuffer; read into memory of your own and copy');
     integer(offset, 'offset', 0, view.length);
     const count = length === undefined ? view.length - offset : integer(length, 'length', 0, view.length - offset);
     return new ReadInto(this, view.subarray(offset, offset + count), signalOf(options));
@@ -328,7 +356,11 @@ export class Stream implements DescriptorHandler {
    * @throws RangeError ERR_LIMIT when it does not come within `limit` bytes, ClosedError ERR_UNEXPECTED_END when the stream ends before.
    * Nothing is lost by either: what was there can still be read
    */
-  readUntil(delimiter: string | Uint8Array, limit: number = DEFAULT_LINE_LIMIT, options?: WaitOptions): Operation<Uint8Array> {
+  readUntil(
+    delimiter: string | Uint8Array,
+    limit: number = DEFAULT_LINE_LIMIT,
+    options?: WaitOptions,
+  ): Operation<Uint8Array> {
     const wanted = Uint8Array.from(bytes(delimiter, 'delimiter'));
     if (wanted.length === 0) throw new RangeError('delimiter must not be empty');
     integer(limit, 'limit', wanted.length);
@@ -340,7 +372,10 @@ export class Stream implements DescriptorHandler {
         const length = at + wanted.length;
         if (at >= 0 && length <= limit) return stream.input!.take(length);
         if (at >= 0 || stream.buffered >= limit) {
-          throw Object.assign(new RangeError(`the delimiter did not come within ${limit} bytes; allow more, or read() what is there`), { code: 'ERR_LIMIT' });
+          throw Object.assign(
+            new RangeError(`the delimiter did not come within ${limit} bytes; allow more, or read() what is there`),
+            { code: 'ERR_LIMIT' },
+          );
         }
         searched = Math.max(0, stream.buffered - wanted.length + 1);
         yield* stream.fillFor('the delimiter', signal);
@@ -397,6 +432,7 @@ export class Stream implements DescriptorHandler {
       if (stream.closed) return;
       stream.state = 'closing';
       stream.wakeReader();
+      stream.wakeWriter();
       try {
         yield* new Flush(stream, signal);
       } finally {
@@ -408,12 +444,11 @@ export class Stream implements DescriptorHandler {
   /** Closes at once. What the kernel did not take is dropped; whoever waits on the stream gets ClosedError. */
   destroy(): void {
     if (this.state === 'closed') return;
+    this.loop.tracer?.onBehalfOf(currentTask());
     this.loop.detach(this.descriptor);
     this.state = 'closed';
     this.wakeReader();
-    const writer = this.writer;
-    this.writer = null;
-    writer?.fail(this.closedError('write to'));
+    this.wakeWriter();
     for (const flusher of this.flushers?.splice(0) ?? []) flusher.fail(this.closedError('flush'));
     this.backlog = this.input = null;
     native.close(this.number);
@@ -439,7 +474,8 @@ export class Stream implements DescriptorHandler {
   beginRead(trap: ReadTrap<unknown>): ByteQueue | null {
     this.check('read from');
     trap.task.resource = this;
-    if (this.reader !== null && this.reader !== trap) throw new BusyError(`read from fd ${this.number}`, String(this.reader.task), String(trap.task));
+    if (this.reader !== null && this.reader !== trap)
+      throw new BusyError(`read from fd ${this.number}`, String(this.reader.task), String(trap.task));
     this.throwWriteError();
     if (this.input !== null && this.input.length > 0) return this.input;
     if (this.readError !== null) {
@@ -474,6 +510,14 @@ export class Stream implements DescriptorHandler {
     if (this.state !== 'closed' && this.descriptor.interest & EVENT_READ) this.loop.disarm(this.descriptor);
   }
 
+  /** Before everything else that is there. @internal */
+  putBack(data: Uint8Array): void {
+    const rest = this.input?.peek();
+    this.input = new ByteQueue();
+    this.input.push(data);
+    if (rest !== undefined) this.input.push(rest);
+  }
+
   /** @internal */
   unread(data: Uint8Array): void {
     this.input ??= new ByteQueue();
@@ -498,9 +542,11 @@ export class Stream implements DescriptorHandler {
   beginWrite(trap: Write): void {
     this.check('write to');
     trap.task.resource = this;
-    if (this.writer !== null) throw new BusyError(`write to fd ${this.number}`, String(this.writer.task), String(trap.task));
+    if (this.writer !== null)
+      throw new BusyError(`write to fd ${this.number}`, String(this.writer.task), String(trap.task));
     this.throwWriteError();
-    if (this.sentEnd) throw new ClosedError(`fd ${this.number} was shut down for writing; write before shutdown()`, 'ERR_SHUT_DOWN');
+    if (this.sentEnd)
+      throw new ClosedError(`fd ${this.number} was shut down for writing; write before shutdown()`, 'ERR_SHUT_DOWN');
   }
 
   /** @internal */
@@ -508,11 +554,21 @@ export class Stream implements DescriptorHandler {
     return this.backlog === null ? 0 : this.backlog.length;
   }
 
+  /** The kernel has everything. @internal */
+  get flushed(): boolean {
+    return this.backlogLength === 0 && this.writer === null;
+  }
+
+  /** @internal */
+  settleFlushers(): void {
+    if (this.flushed) for (const flusher of this.flushers?.splice(0) ?? []) flusher.succeed(undefined);
+  }
+
   /** @internal */
   enqueue(data: Uint8Array): void {
+    this.loop.watch(this.descriptor, EVENT_WRITE);
     this.backlog ??= new ByteQueue();
     this.backlog.push(data);
-    this.loop.watch(this.descriptor, EVENT_WRITE);
   }
 
   /** Offers bytes to the kernel: how many it took. @internal */
@@ -559,12 +615,12 @@ export class Stream implements DescriptorHandler {
         backlog.skip(sent);
         if (sent < data.length) break;
       }
+      this.writer?.proceed();
     } catch (error) {
       this.writeFailed(error as Error);
       return false;
     }
-    this.writer?.proceed();
-    if (this.backlogLength === 0) for (const flusher of this.flushers?.splice(0) ?? []) flusher.succeed(undefined);
+    this.settleFlushers();
     return this.backlogLength > 0 || this.writer !== null;
   }
 
@@ -616,6 +672,12 @@ export class Stream implements DescriptorHandler {
     const { reader } = this;
     this.reader = null;
     reader?.fail(this.closedError('read from'));
+  }
+
+  private wakeWriter(): void {
+    const { writer } = this;
+    this.writer = null;
+    writer?.fail(this.closedError('write to'));
   }
 
   private closedError(what: string): ClosedError {

@@ -1,6 +1,6 @@
 // TCP: listening and connecting. Names are resolved by Node's dns.lookup, so /etc/hosts and nsswitch count as everywhere else.
 
-import { lookup, type LookupAddress } from 'node:dns';
+import { type LookupAddress, lookup } from 'node:dns';
 import { isIP } from 'node:net';
 import { compose } from '../compose.ts';
 import { currentTask } from '../current.ts';
@@ -58,9 +58,17 @@ function listen(options: ListenOptions = {}): Operation<Listener> {
     const { loop } = task;
     const [first] = yield* resolve(host, undefined);
     loop.tracer?.onBehalfOf(task);
-    const fd = checked('listen', native.listen(first!, port, backlog, options.reusePort === true), { address: host, port });
+    const fd = checked('listen', native.listen(first!, port, backlog, options.reusePort === true), {
+      address: host,
+      port,
+    });
     const listener = new Listener(loop, fd, native.socketName(fd, false) as SocketAddress, highWaterMark);
-    loop.tracer?.open(fd, OpenKind.listening, `tcp listening on ${listener.address.address}:${listener.address.port}`, task);
+    loop.tracer?.open(
+      fd,
+      OpenKind.listening,
+      `tcp listening on ${listener.address.address}:${listener.address.port}`,
+      task,
+    );
     return listener;
   });
 }
@@ -119,7 +127,10 @@ class Lookup extends Trap<string[]> {
 
   protected override begin(): void {
     if (this.task.loop.blocking) {
-      throw new OnewaitError('ERR_LOOP_BLOCKING', `'${this.host}' cannot be looked up inside runBlocking(): use an IP address, or run()`);
+      throw new OnewaitError(
+        'ERR_LOOP_BLOCKING',
+        `'${this.host}' cannot be looked up inside runBlocking(): use an IP address, or run()`,
+      );
     }
     lookup(this.host, { all: true }, (error: Error | null, addresses: LookupAddress[]) => {
       if (error !== null) this.fail(error);

@@ -48,10 +48,16 @@ export function readTrace(path: string): { header: TraceHeader; records: Generat
     if (!fstatSync(fd).isFile()) throw new TraceError(path, 'is no regular file, so no trace either');
     const head = Buffer.alloc(HEADER_BYTES);
     const length = readSync(fd, head, 0, HEADER_BYTES, 0);
-    if (length < HEADER_BYTES || head.toString('latin1', 0, 8) !== MAGIC) throw new TraceError(path, 'is no trace of onewait');
+    if (length < HEADER_BYTES || head.toString('latin1', 0, 8) !== MAGIC)
+      throw new TraceError(path, 'is no trace of onewait');
     const version = head.readUInt32LE(8);
-    if (version > VERSION) throw new TraceError(path, `was written by a newer onewait (format ${version}, this one reads ${VERSION}); update onewait`);
-    if (head.readUInt32LE(12) !== RECORD_BYTES) throw new TraceError(path, 'is damaged: the size of its records, at offset 12, is wrong');
+    if (version > VERSION)
+      throw new TraceError(
+        path,
+        `was written by a newer onewait (format ${version}, this one reads ${VERSION}); update onewait`,
+      );
+    if (head.readUInt32LE(12) !== RECORD_BYTES)
+      throw new TraceError(path, 'is damaged: the size of its records, at offset 12, is wrong');
     const header = {
       wallClockMs: Number(head.readBigUInt64LE(16) / 1_000_000n),
       pid: head.readUInt32LE(32),
@@ -95,7 +101,8 @@ function* readRecords(path: string, fd: number): Generator<TraceRecord, void, un
         throw new TraceError(path, `is damaged at offset ${where}: there is no kind ${record.kind} of record`);
       }
       if (record.kind === Kind.text) {
-        if (record.result < 0 || record.result > MAX_TEXT) throw new TraceError(path, `is damaged at offset ${where}: a text of ${record.result} bytes`);
+        if (record.result < 0 || record.result > MAX_TEXT)
+          throw new TraceError(path, `is damaged at offset ${where}: a text of ${record.result} bytes`);
         const slots = Math.ceil(record.result / RECORD_BYTES) * RECORD_BYTES;
         if (!need(slots)) break;
         const at = take(slots);

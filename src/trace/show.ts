@@ -4,8 +4,8 @@
 // turn is over, that is until the next wait, and the wake is put where its readiness is.
 
 import { getSystemErrorName } from 'node:util';
-import { EndKind, Kind, OpenKind, SYSCALLS, TextKind, WaitKind } from './record.ts';
 import type { TraceRecord } from './reader.ts';
+import { EndKind, Kind, OpenKind, SYSCALLS, TextKind, WaitKind } from './record.ts';
 
 const CONTROLS = ['?', 'ADD', 'DEL', 'MOD'];
 const EPOLL_FLAGS: ReadonlyArray<[number, string]> = [
@@ -53,14 +53,20 @@ export class TraceFormatter {
         return column(`wait(timeout=${timeout}) = ${outcome}`, `blocked ${ms(record.duration)}`);
       }
       case Kind.control:
-        return column(`epoll_ctl(${CONTROLS[record.code] ?? '?'}, ${fd}, ${flags(record.mask)}) = ${outcome(result)}`, this.whose(task));
+        return column(
+          `epoll_ctl(${CONTROLS[record.code] ?? '?'}, ${fd}, ${flags(record.mask)}) = ${outcome(result)}`,
+          this.whose(task),
+        );
       case Kind.ready:
         return `fd ${fd} ${this.descriptorName(fd)}  ${events(record.mask)}`;
       case Kind.syscall: {
         const name = SYSCALLS[record.code] ?? '?';
         const asked = name === 'recvfrom' || name === 'sendto' ? `, ${arg}` : '';
         const argument = name === 'socket' ? '' : fd;
-        const line = column(`${name}(${argument}${asked}) = ${outcome(result)}`, `<${(record.duration / 1000).toFixed(1)} us>`);
+        const line = column(
+          `${name}(${argument}${asked}) = ${outcome(result)}`,
+          `<${(record.duration / 1000).toFixed(1)} us>`,
+        );
         return task === 0 ? line : `${line.padEnd(74)}  ${this.taskName(task)}`;
       }
       case Kind.spawn:
@@ -72,7 +78,12 @@ export class TraceFormatter {
       case Kind.end: {
         const error = this.errors.get(task);
         this.errors.delete(task);
-        const how = record.code === EndKind.done ? 'done' : record.code === EndKind.cancelled ? 'cancelled' : `failed: ${error ?? '?'}`;
+        const how =
+          record.code === EndKind.done
+            ? 'done'
+            : record.code === EndKind.cancelled
+              ? 'cancelled'
+              : `failed: ${error ?? '?'}`;
         const line = `${this.taskName(task)} ${how}`;
         this.waits.delete(task);
         return line;
@@ -101,7 +112,9 @@ export class TraceFormatter {
     const wake = `=> resume ${this.taskName(task)}`;
     const runnable = `runnable ${ms(record.arg)}`;
     if (record.code === WaitKind.descriptor) {
-      const cause = this.held.find((line) => line.record.kind === Kind.ready && line.record.fd === fd && !line.text.includes('=> resume'));
+      const cause = this.held.find(
+        (line) => line.record.kind === Kind.ready && line.record.fd === fd && !line.text.includes('=> resume'),
+      );
       if (cause !== undefined) {
         cause.text = `${`${cause.text}  ${wake}`.padEnd(70)}  ${runnable}`;
         return null;

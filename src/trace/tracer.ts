@@ -1,8 +1,8 @@
 // The observer: the loop, its tasks and the I/O objects tell it what happens, at few, named points, and it writes records.
 // Where tracing is off there is no tracer, and the points cost one comparison each. System calls are recorded by native code itself.
 
-import { native, checked } from '../native.ts';
 import type { Loop } from '../loop.ts';
+import { checked, native } from '../native.ts';
 import type { Trap } from '../operation.ts';
 import type { Task, TaskState } from '../task.ts';
 import { EndKind, Kind, type OpenKind, TextKind, WaitKind } from './record.ts';
@@ -53,7 +53,15 @@ export class Tracer {
     this.suspended.delete(trap);
     const { fd, generation, settledAt } = suspension;
     const runnableNs = Math.round((this.loop.driver.now() - settledAt) * 1e6);
-    native.traceEvent(Kind.resume, fd >= 0 ? WaitKind.descriptor : WaitKind.other, task.id, fd, generation, trap.event, runnableNs);
+    native.traceEvent(
+      Kind.resume,
+      fd >= 0 ? WaitKind.descriptor : WaitKind.other,
+      task.id,
+      fd,
+      generation,
+      trap.event,
+      runnableNs,
+    );
   }
 
   end(task: Task, state: TaskState, outcome: unknown): void {

@@ -1,0 +1,14 @@
+// How numbers are written, in the table and on the page alike.
+
+/** 12,345 */
+export const whole = (value: number): string => Math.round(value).toLocaleString('en-US');
+
+/** 1 connection, 1,000 connections. */
+export const connectionsOf = (count: number): string => `${whole(count)} connection${count === 1 ? '' : 's'}`;
+
+/** 98.7 % of a share of 0.987. */
+export const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
+
+/** A dash for what was not measured. */
+export const orDash = (value: number | null | undefined, format: (value: number) => string): string =>
+  value === null || value === undefined ? '–' : format(value);

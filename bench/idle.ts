@@ -1,0 +1,97 @@
+// What an idle connection costs: memory of the process, kernel stacks of its threads, and CPU although nothing happens.
+//
+// Per connection means the slope from a first few connections to all of them, each after one echo, so that what a process
+// needs once (code, a heap, a first slab) is not divided among the connections.
+
+import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { whole } from './format.ts';
+import { type GeneratorEvent, generate, type Lab, withServer } from './lab.ts';
+import type { Server } from './servers.ts';
+
+export interface IdleSample {
+  readonly server: string;
+  readonly connections: number;
+  readonly established: number;
+  readonly rssBytesPerConnection: number;
+  readonly kernelStackBytesPerConnection: number;
+  readonly threads: number;
+  /** CPU seconds per second, of the whole process. */
+  readonly cpuShareWhileIdle: number;
+  readonly whyIncomplete: string | null;
+}
+
+const BASELINE_CONNECTIONS = 64;
+
+/** The server has what it needs for its last connection by then, and its CPU use has a second to show. */
+const SETTLE_MS = 250;
+const IDLE_MS = 500;
+
+interface Footprint {
+  readonly rssBytes: number;
+  readonly kernelStackBytes: number;
+  readonly threads: number;
+}
+
+function kibibytes(file: string, field: string): number {
+  const match = new RegExp(`^${field}:\\s*(\\d+) kB`, 'm').exec(readFileSync(file, 'utf8'));
+  if (match === null) throw new Error(`${file} has no field ${field}`);
+  return Number(match[1]) * 1024;
+}
+
+/**
+ * smaps_rollup walks the page tables; VmRSS of /proc/PID/status is a sum of per-CPU counters and off by megabytes for a
+ * process with many threads. Kernel stacks are not the process's own memory at all: they are read for the whole machine.
+ */
+function footprintOf(pid: number): Footprint {
+  return {
+    rssBytes: kibibytes(`/proc/${pid}/smaps_rollup`, 'Rss'),
+    kernelStackBytes: kibibytes('/proc/meminfo', 'KernelStack'),
+    threads: Number(/^Threads:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]),
+  };
+}
+
+export function measureIdle(lab: Lab, server: Server, connections: number, messageBytes: number): Promise<IdleSample> {
+  return withServer(lab, server, async (running) => {
+    const { pid } = running.process;
+    let before: Footprint | null = null;
+    let after: Footprint | null = null;
+    let problem: unknown = null;
+    let fields: Record<string, unknown> = {};
+    const look = async (event: GeneratorEvent): Promise<void> => {
+      await delay(SETTLE_MS);
+      if (event.event === 'baseline') before = footprintOf(pid);
+      else after = footprintOf(pid);
+      if (event.event === 'idle') await delay(IDLE_MS);
+    };
+    const args = ['--idle', '--baseline', BASELINE_CONNECTIONS, '--connections', connections, '--size', messageBytes];
+    await generate(lab, running, args.map(String), (event, goOn) => {
+      fields = { ...fields, ...event };
+      if (event.event !== 'baseline' && event.event !== 'idle') return;
+      look(event)
+        .catch((error: unknown) => {
+          problem = error;
+        })
+        .finally(goOn);
+    });
+    if (before === null || after === null) throw problem ?? new Error('the generator skipped its idle phase');
+    const [first, last]: [Footprint, Footprint] = [before, after];
+    const established = Number(fields.established);
+    const errors = Number(fields.connectionErrors);
+    const added = Math.max(1, established - (connections > BASELINE_CONNECTIONS ? BASELINE_CONNECTIONS : 0));
+    const perConnection = (bytes: number) => Math.max(0, Math.round(bytes / added));
+    return {
+      server: server.name,
+      connections,
+      established,
+      rssBytesPerConnection: perConnection(last.rssBytes - first.rssBytes),
+      // Without further threads the difference is other processes' doing.
+      kernelStackBytesPerConnection:
+        last.threads > first.threads ? perConnection(last.kernelStackBytes - first.kernelStackBytes) : 0,
+      threads: last.threads,
+      cpuShareWhileIdle: Number(fields.serverBusy),
+      whyIncomplete:
+        errors === 0 ? null : `${whole(errors)} connections failed: ${String(fields.firstConnectionError)}`,
+    };
+  });
+}

@@ -1,0 +1,132 @@
+// Where samples are taken: a fresh server on one core, the generator on another, and one account of how either failed.
+//
+// A server is started anew for every sample, so that no sample inherits the heap, the threads or the just-in-time code of
+// the one before it.
+
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import type { Child, Children } from './children.ts';
+import type { Pinning } from './machine.ts';
+import { HOST, type Server } from './servers.ts';
+
+const READY_WITHIN_MS = 15_000;
+
+/** A server or the generator ended, or did what it must not. */
+export class SampleFailure extends Error {
+  override readonly name = 'SampleFailure';
+}
+
+/** The user ended the benchmark. */
+export class Interrupted extends Error {
+  override readonly name = 'Interrupted';
+}
+
+export interface Lab {
+  readonly children: Children;
+  readonly pinning: Pinning | null;
+  readonly programs: string;
+  /** Aborted when the user interrupts; whoever aborts also ends the children. */
+  readonly signal: AbortSignal;
+}
+
+export interface RunningServer {
+  readonly server: Server;
+  readonly port: number;
+  readonly process: Child;
+}
+
+let lastPort = 7000 + (process.pid % 1000);
+
+/** A port below the ephemeral range, where no outgoing connection can have taken it. */
+async function freePort(): Promise<number> {
+  for (;;) {
+    lastPort = lastPort >= 9900 ? 7000 : lastPort + 1;
+    const probe = createServer();
+    const free = await new Promise<boolean>((resolve) => {
+      probe.once('error', () => resolve(false)).listen(lastPort, HOST, () => resolve(true));
+    });
+    if (!free) continue;
+    await new Promise((resolve) => probe.close(resolve));
+    return lastPort;
+  }
+}
+
+const tailOf = (child: Child): string => {
+  const tail = child.stderrTail.trim();
+  return tail === '' ? '' : `; its stderr ends with: ${tail.split('\n').slice(-5).join(' | ')}`;
+};
+
+async function startServer(lab: Lab, server: Server): Promise<RunningServer> {
+  const port = await freePort();
+  let isReady: () => void = () => {};
+  const ready = new Promise<void>((resolve) => {
+    isReady = resolve;
+  });
+  const onLine = (line: string) => {
+    if (server.ready.test(line)) isReady();
+  };
+  if (lab.signal.aborted) throw new Interrupted();
+  const command = [server.command, ...server.args(port)];
+  const process = lab.children.start(command, lab.pinning?.serverCpu ?? null, onLine, server.env);
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<string>((resolve) => {
+    timer = setTimeout(resolve, READY_WITHIN_MS, `it was not ready within ${READY_WITHIN_MS / 1000} seconds`);
+  });
+  const problem = await Promise.race([ready, process.ended.then((ending) => `it ended: ${ending}`), late]);
+  clearTimeout(timer);
+  if (problem !== undefined) {
+    await process.end();
+    if (lab.signal.aborted) throw new Interrupted();
+    throw new SampleFailure(`${server.name} did not start: ${problem}${tailOf(process)}`);
+  }
+  return { server, port, process };
+}
+
+/** Runs `body` against a fresh server and ends that, whatever happens. */
+export async function withServer<T>(
+  lab: Lab,
+  server: Server,
+  body: (running: RunningServer) => Promise<T>,
+): Promise<T> {
+  const running = await startServer(lab, server);
+  try {
+    return await body(running);
+  } finally {
+    await running.process.end();
+  }
+}
+
+/** One line of the generator's stdout. */
+export type GeneratorEvent = Readonly<Record<string, unknown>> & { readonly event: string };
+
+/**
+ * Runs the generator against a server to its end. `onEvent` gets each of its events, and a function that lets a waiting
+ * generator go on.
+ */
+export async function generate(
+  lab: Lab,
+  running: RunningServer,
+  args: readonly string[],
+  onEvent: (event: GeneratorEvent, goOn: () => void) => void,
+): Promise<void> {
+  const where = ['--host', HOST, '--port', `${running.port}`, '--server-pid', `${running.process.pid}`];
+  // Polling on a core that the server also needs would take it from the server.
+  const spin = lab.pinning === null ? [] : ['--spin'];
+  const command = [join(lab.programs, 'loadgen'), ...where, ...spin, ...args];
+  if (lab.signal.aborted) throw new Interrupted();
+  const generator = lab.children.start(command, lab.pinning?.generatorCpu ?? null, (line) => {
+    onEvent(JSON.parse(line) as GeneratorEvent, () => generator.writeLine());
+  });
+  // A dead server is noticed by the generator as a closed connection; ending the generator as well covers the idle one.
+  void running.process.ended.then(() => generator.end());
+  const ending = await generator.ended;
+  if (lab.signal.aborted) throw new Interrupted();
+  if (generator.exitCode === 0) return;
+  // The generator sees the connections go before this process hears of the server's end.
+  await Promise.race([running.process.ended, new Promise((resolve) => setTimeout(resolve, 300))]);
+  const { name } = running.server;
+  if (running.process.ending !== null) {
+    throw new SampleFailure(`${name} died (${running.process.ending})${tailOf(running.process)}`);
+  }
+  throw new SampleFailure(`${name}: the load generator gave up (${ending})${tailOf(generator)}`);
+}

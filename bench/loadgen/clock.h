@@ -1,0 +1,41 @@
+// The clocks of a measurement: wall time, and the CPU time of a whole process, its ended threads included.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <ctime>
+
+inline uint64_t nanoseconds(clockid_t clock) {
+  timespec now{};
+  if (clock_gettime(clock, &now) < 0) return 0;
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(now.tv_nsec);
+}
+
+inline uint64_t now() { return nanoseconds(CLOCK_MONOTONIC); }
+
+/**
+ * CPU time in nanoseconds of another process (clock_getcpuclockid(3)). /proc/PID/stat has the same figure, but in ticks of
+ * 10 ms, which is one per cent of a window of a second.
+ */
+inline uint64_t cpu_time(pid_t process) {
+  clockid_t clock;
+  if (process == 0 || clock_getcpuclockid(process, &clock) != 0) return 0;
+  return nanoseconds(clock);
+}
+
+/** All the clocks at one moment. A window is the difference of two of these. */
+struct Moment {
+  uint64_t wall;
+  uint64_t server_cpu;
+  uint64_t own_work;  // the generator's CPU time without what it spent polling in vain
+
+  // The wall clock last: reading the CPU clock of a process with thousands of threads takes milliseconds, at both ends alike.
+  static Moment of(pid_t server, uint64_t spun) {
+    Moment moment{};
+    moment.server_cpu = cpu_time(server);
+    moment.own_work = nanoseconds(CLOCK_PROCESS_CPUTIME_ID) - spun;
+    moment.wall = now();
+    return moment;
+  }
+};

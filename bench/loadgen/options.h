@@ -1,0 +1,67 @@
+// The generator's command line. Wrong usage is one line and exit code 2.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <sys/types.h>
+
+struct Options {
+  std::string host = "127.0.0.1";
+  int port = 0;
+  size_t connections = 1;
+  size_t message_bytes = 64;
+  size_t in_flight = 1;
+  double warmup_seconds = 0.5;
+  double seconds = 2;
+  bool spin = false;
+  bool idle = false;
+  size_t baseline_connections = 64;
+  pid_t server_pid = 0;
+};
+
+[[noreturn]] inline void usage(const std::string& problem) {
+  std::fprintf(stderr,
+               "loadgen: %s; usage: loadgen --port PORT [--host ADDRESS] [--connections N] [--size BYTES] [--in-flight K] "
+               "[--warmup SECONDS] [--seconds SECONDS] [--spin] [--server-pid PID] [--idle [--baseline N]]\n",
+               problem.c_str());
+  std::exit(2);
+}
+
+inline Options parse_options(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; i++) {
+    const std::string name = argv[i];
+    if (name == "--idle" || name == "--spin") {
+      (name == "--idle" ? options.idle : options.spin) = true;
+      continue;
+    }
+    if (i + 1 == argc) usage("'" + name + "' is unknown or lacks its value");
+    const char* text = argv[++i];
+    const auto number = [&](double low, double high) {
+      char* end = nullptr;
+      const double value = std::strtod(text, &end);
+      if (end == text || *end != '\0' || !(value >= low && value <= high)) {
+        char range[96];
+        std::snprintf(range, sizeof range, " must be a number from %.10g to %.10g, not '", low, high);
+        usage(name + range + text + "'");
+      }
+      return value;
+    };
+    if (name == "--host") options.host = text;
+    else if (name == "--port") options.port = static_cast<int>(number(1, 65535));
+    else if (name == "--connections") options.connections = static_cast<size_t>(number(1, 1'000'000));
+    else if (name == "--size") options.message_bytes = static_cast<size_t>(number(1, 64 << 20));
+    else if (name == "--in-flight") options.in_flight = static_cast<size_t>(number(1, 4096));
+    else if (name == "--warmup") options.warmup_seconds = number(0, 3600);
+    else if (name == "--seconds") options.seconds = number(0.001, 3600);
+    else if (name == "--baseline") options.baseline_connections = static_cast<size_t>(number(0, 1'000'000));
+    else if (name == "--server-pid") options.server_pid = static_cast<pid_t>(number(1, 1 << 30));
+    else usage("unknown option '" + name + "'");
+  }
+  if (options.port == 0) usage("--port is required");
+  if (options.baseline_connections >= options.connections) options.baseline_connections = 0;
+  return options;
+}

@@ -1,0 +1,114 @@
+// The echo benchmark: `npm run bench -- --help`.
+//
+// Exit codes: 0, everything was measured; 1, a server or the generator failed, or nothing could be measured; 2, wrong
+// usage; 130 and 143, interrupted by SIGINT or SIGTERM.
+
+import { accessSync, constants, mkdirSync, writeFileSync } from 'node:fs';
+import { constants as osConstants } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Children } from './children.ts';
+import { Interrupted, type Lab } from './lab.ts';
+import { describeMachine, type Machine, mostConnections } from './machine.ts';
+import { type Options, parseOptions } from './options.ts';
+import { makePlan, type Plan, planSeconds } from './plan.ts';
+import { Progress } from './progress.ts';
+import { formatPage } from './report.ts';
+import { makeReport, type Report } from './results.ts';
+import { Runner } from './runner.ts';
+import { isAvailable, isCommand, type Server, serverTable } from './servers.ts';
+import { formatTable } from './table.ts';
+
+function fail(message: string): never {
+  process.stderr.write(`onewait bench: ${message}\n`);
+  process.exit(1);
+}
+
+/** Found out before five minutes of measuring, not after. */
+function requireWritable(folder: string, isOurs: boolean): void {
+  try {
+    if (isOurs) mkdirSync(folder, { recursive: true });
+    accessSync(folder, constants.W_OK);
+  } catch (error) {
+    fail(`cannot write to ${folder}: ${(error as Error).message}`);
+  }
+}
+
+function requireTools(programs: string): void {
+  for (const tool of ['taskset', 'setpriv']) {
+    if (!isCommand(tool)) fail(`needs ${tool}: install util-linux (apt-get install util-linux)`);
+  }
+  const generator = join(programs, 'loadgen');
+  if (!isCommand(generator)) fail(`there is no ${generator}: build it with 'node native/setup.mjs --bench'`);
+}
+
+function write(report: Report, options: Options): void {
+  if (options.json !== null) writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
+  if (options.out === null) return;
+  const page = join(options.out, 'report.html');
+  writeFileSync(page, formatPage(report));
+  process.stderr.write(`onewait bench: wrote ${page}\n`);
+}
+
+async function measure(options: Options, machine: Machine, plan: Plan, chosen: readonly Server[]): Promise<number> {
+  const servers = chosen.filter(isAvailable);
+  const skipped = chosen
+    .filter((server) => !isAvailable(server))
+    .map((server) => `${server.name} is not available: ${server.install}`);
+  for (const line of skipped) process.stderr.write(`onewait bench: skipped: ${line}\n`);
+  if (servers.length === 0) fail('no server is left to measure');
+
+  const interruption = new AbortController();
+  const children = new Children();
+  let exitCode = 0;
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      exitCode = 128 + osConstants.signals[signal];
+      interruption.abort();
+      void children.endAll();
+    });
+  }
+
+  const { pinning } = machine;
+  if (pinning === null) process.stderr.write('onewait bench: there is one core only: not pinned, no sample is valid\n');
+  const lab: Lab = { children, pinning, programs: options.programs, signal: interruption.signal };
+  const progress = new Progress(process.stderr, planSeconds(plan, servers.length));
+  const runner = new Runner(lab, plan, servers, progress);
+  try {
+    await runner.measureAll();
+  } catch (error) {
+    progress.clear();
+    if (!(error instanceof Interrupted)) throw error;
+  } finally {
+    await children.endAll();
+  }
+  const names = servers.map((server) => server.name);
+  const interrupted = interruption.signal.aborted;
+  const report = makeReport(machine, plan, names, runner.run, { interrupted, skipped });
+  write(report, options);
+  if (interrupted) {
+    process.stderr.write('onewait bench: interrupted; nothing that was measured is valid\n');
+    return exitCode;
+  }
+  process.stdout.write(`${formatTable(report)}\n`);
+  return runner.run.failures.size > 0 ? 1 : 0;
+}
+
+// A reader that has gone (`| head`) wants no more output, and no complaint either.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+
+const defaultPrograms = fileURLToPath(new URL('./bin', import.meta.url));
+const machine = describeMachine(process.argv.slice(1).join(' '));
+const most = mostConnections(machine);
+const options = parseOptions(process.argv, {
+  programs: defaultPrograms,
+  mostConnections: most,
+  servers: serverTable(defaultPrograms),
+});
+const table = serverTable(options.programs);
+requireTools(options.programs);
+if (options.json !== null) requireWritable(dirname(resolve(options.json)), false);
+if (options.out !== null) requireWritable(options.out, true);
+const chosen = table.filter((server) => options.servers === null || options.servers.includes(server.name));
+const plan = makePlan({ ...options, mostConnections: most });
+process.exitCode = await measure(options, machine, plan, chosen);
