@@ -10,10 +10,9 @@ import { EpollSelector, PollSelector, type Selector, SelectSelector } from './se
 /** Which of the three pollers is the blocking call. */
 export type PollerName = 'epoll' | 'poll' | 'select';
 
-/** Kinds of completions. */
+/** Kinds of completions: what else there is, is a read into the slab. */
 export const READY: number = 1;
 export const READ_PAGE: number = 2;
-export const READ_SLAB: number = 3;
 
 /** Integers per completion: kind, fd, generation, result, offset, length. */
 export const COMPLETION: number = 6;

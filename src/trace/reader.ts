@@ -32,7 +32,7 @@ const RECORDS_AT_ONCE = 4096;
 const MAX_TEXT = 4096;
 
 /** The file is no trace, or not a whole one. */
-export class TraceError extends OnewaitError {
+class TraceError extends OnewaitError {
   constructor(path: string, message: string) {
     super('ERR_TRACE', `${path}: ${message}`);
   }
