@@ -74,14 +74,21 @@ function execute(command, args) {
 const local = (name) => join(root, 'node_modules', '.bin', name);
 
 const manifest = ['package.json', 'package-lock.json'];
+// Not npm ci: it refuses a lockfile in which a registry's mirror had no package for some foreign platform.
 step('installing dependencies', manifest, 'node_modules/.onewait-stamp', 'node_modules', () =>
-  execute('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund']),
+  execute('npm', ['install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund']),
 );
 if (!typesOnly) {
-  step('compiling the addon', [...manifest, 'binding.gyp', 'native'], 'build/.onewait-stamp', 'build/Release/onewait.node', () => {
-    requireToolchain();
-    execute(local('node-gyp'), ['rebuild', '--jobs', 'max']);
-  });
+  step(
+    'compiling the addon',
+    [...manifest, 'binding.gyp', 'native'],
+    'build/.onewait-stamp',
+    'build/Release/onewait.node',
+    () => {
+      requireToolchain();
+      execute(local('node-gyp'), ['rebuild', '--jobs', 'max']);
+    },
+  );
   const sources = [...manifest, 'tsconfig.json', 'tsconfig.build.json', 'src', 'bench'];
   step('compiling TypeScript', sources, 'dist/.onewait-stamp', 'dist/src/index.js', () =>
     execute(local('tsc'), ['-p', 'tsconfig.build.json']),
