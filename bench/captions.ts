@@ -46,7 +46,7 @@ export function ratioCaption(headline: readonly Result[]): string {
     result.ratioToThreads === null
       ? ''
       : `, and ${result.ratioToThreads.toFixed(2)} times that of a thread per connection`;
-  return `With ${connectionsOf(result.connections)} ${result.server} comes nearest to the floor: ${percentOf(ratio)} % of its rate (${percentOf(range.min)} to ${percentOf(range.max)} % over ${result.samples} rounds)${threads}.`;
+  return `With ${connectionsOf(result.connections)} ${result.server} comes nearest to the floor: ${percentOf(ratio)} % of its rate (${percentOf(range.min)} to ${percentOf(range.max)} % in single rounds)${threads}.`;
 }
 
 export function latencyCaption(headline: readonly Result[]): string {

@@ -41,7 +41,7 @@ svg .group{font-weight:600}.grid{stroke:var(--line)}.reference{stroke:var(--ink)
 .legend li{display:flex;align-items:center;gap:6px}.legend svg{width:14px;height:14px}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:12.5px}
 th,td{padding:4px 7px;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
-th:first-child,td:first-child{text-align:left;padding-left:0}th{color:var(--soft);font-weight:600}
+th:first-child,td:first-child{text-align:left;padding-left:0}th{color:var(--soft);font-weight:600;white-space:normal;vertical-align:bottom}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 16px}dt{color:var(--soft)}dd{margin:0}
 `;
 

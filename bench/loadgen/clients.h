@@ -102,9 +102,12 @@ class Clients {
     }
   }
 
-  void forget_latencies() { latencies_.clear(); }
+  void forget_warmup() {
+    latencies_.clear();
+    spun_ = 0;
+  }
   const Histogram& latencies() const { return latencies_; }
-  /** Nanoseconds that went into polling in vain. */
+  /** Nanoseconds that went into polling in vain since the warm-up. */
   uint64_t spun() const { return spun_; }
   size_t established() const { return established_; }
   size_t failures() const { return failures_; }

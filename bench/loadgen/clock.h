@@ -28,13 +28,13 @@ inline uint64_t cpu_time(pid_t process) {
 struct Moment {
   uint64_t wall;
   uint64_t server_cpu;
-  uint64_t own_work;  // the generator's CPU time without what it spent polling in vain
+  uint64_t own_cpu;
 
   // The wall clock last: reading the CPU clock of a process with thousands of threads takes milliseconds, at both ends alike.
-  static Moment of(pid_t server, uint64_t spun) {
+  static Moment of(pid_t server) {
     Moment moment{};
     moment.server_cpu = cpu_time(server);
-    moment.own_work = nanoseconds(CLOCK_PROCESS_CPUTIME_ID) - spun;
+    moment.own_cpu = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
     moment.wall = now();
     return moment;
   }

@@ -42,15 +42,17 @@ void say_connected(const Clients& clients) {
 
 double share(uint64_t part, uint64_t whole) { return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole); }
 
-void say_result(const Moment& begin, const Moment& end, const Histogram& latencies) {
+void say_result(const Moment& begin, const Moment& end, uint64_t spun, const Histogram& latencies) {
   const uint64_t elapsed = end.wall - begin.wall;
   const uint64_t server_cpu = end.server_cpu - begin.server_cpu;
+  // What a polling generator has left over is the time that it polled in vain.
+  const uint64_t own_work = spun > 0 ? elapsed - std::min(spun, elapsed) : end.own_cpu - begin.own_cpu;
   const auto micros = [&](double quantile) { return static_cast<double>(latencies.at(quantile)) / 1e3; };
   std::printf("{\"event\":\"result\",\"roundTrips\":%llu,\"seconds\":%.9f,\"roundTripsPerSecond\":%.1f,",
               static_cast<unsigned long long>(latencies.total()), static_cast<double>(elapsed) / 1e9,
               static_cast<double>(latencies.total()) * 1e9 / static_cast<double>(elapsed));
   std::printf("\"serverCpuSeconds\":%.9f,\"serverBusy\":%.4f,\"generatorBusy\":%.4f,", static_cast<double>(server_cpu) / 1e9,
-              share(server_cpu, elapsed), share(end.own_work - begin.own_work, elapsed));
+              share(server_cpu, elapsed), share(own_work, elapsed));
   std::printf("\"latencyMicros\":{\"p50\":%.3f,\"p90\":%.3f,\"p99\":%.3f,\"p999\":%.3f,\"max\":%.3f},", micros(0.5), micros(0.9),
               micros(0.99), micros(0.999), static_cast<double>(latencies.max()) / 1e3);
   std::printf("\"latencyCounts\":[");
@@ -67,16 +69,17 @@ void measure(Clients& clients, const Options& options) {
   say_connected(clients);
   clients.start();
   clients.drive(options.warmup_seconds);
-  clients.forget_latencies();
+  clients.forget_warmup();
   say("begin");
-  const Moment begin = Moment::of(options.server_pid, clients.spun());
+  const Moment begin = Moment::of(options.server_pid);
   clients.drive(options.seconds);
-  const Moment end = Moment::of(options.server_pid, clients.spun());
+  const Moment end = Moment::of(options.server_pid);
+  const uint64_t spun = clients.spun();
   const Histogram latencies = clients.latencies();
   say("end");
   clients.drain();
   clients.close_all();
-  say_result(begin, end, latencies);
+  say_result(begin, end, spun, latencies);
 }
 
 /** Waits for the runner's line, while watching that the server closes nothing. */
@@ -100,11 +103,11 @@ void stay_idle(Clients& clients, const Options& options) {
   clients.open_up_to(options.connections);
   say_connected(clients);
   say("idle");
-  const Moment begin = Moment::of(options.server_pid, clients.spun());
+  const Moment begin = Moment::of(options.server_pid);
   await_line(clients);
-  const Moment end = Moment::of(options.server_pid, clients.spun());
+  const Moment end = Moment::of(options.server_pid);
   clients.close_all();
-  say_result(begin, end, Histogram());
+  say_result(begin, end, 0, Histogram());
 }
 
 }  // namespace

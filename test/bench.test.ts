@@ -1,0 +1,529 @@
+// The benchmark's arithmetic, its rule of what counts, and how it ends. No figure that it measures decides anything here.
+
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { makePlan } from '../bench/plan.ts';
+import { formatPage } from '../bench/report.ts';
+import { makeReport, type Report } from '../bench/results.ts';
+import type { Run } from '../bench/runner.ts';
+import { judge, type Sample } from '../bench/sample.ts';
+import { latencyMicros, median, mergeCounts, pairedRatios, spread } from '../bench/stats.ts';
+import { formatTable } from '../bench/table.ts';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const main = join(root, 'dist/bench/main.js');
+const programs = mkdtempSync(join(tmpdir(), 'onewait-bench-'));
+const compiler = process.env.CXX ?? 'c++';
+
+function compile(name: string, source: string): void {
+  execFileSync(compiler, [
+    '-std=c++20',
+    '-O1',
+    '-Wall',
+    '-Wextra',
+    '-Werror',
+    '-pthread',
+    source,
+    '-o',
+    join(programs, name),
+  ]);
+}
+
+beforeAll(() => {
+  compile('loadgen', join(root, 'bench/loadgen/loadgen.cc'));
+  compile('raw-epoll', join(root, 'bench/servers/raw_epoll.cc'));
+  compile('thread-per-connection', join(root, 'bench/servers/thread_per_connection.cc'));
+}, 120_000);
+
+afterAll(() => rmSync(programs, { recursive: true, force: true }));
+
+interface Ended {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function collect(child: ChildProcess): Promise<Ended> {
+  let stdout = '';
+  let stderr = '';
+  child.stdout!.setEncoding('utf8').on('data', (text: string) => {
+    stdout += text;
+  });
+  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text;
+  });
+  return new Promise((resolve) => child.on('close', (code) => resolve({ code, stdout, stderr })));
+}
+
+/** Runs the generator against a server of this process. */
+async function generate(onConnection: (socket: Socket) => void, args: readonly string[]): Promise<Ended> {
+  const server: Server = createServer({ noDelay: true }, (socket) => {
+    socket.on('error', () => {});
+    onConnection(socket);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  const ended = await collect(spawn(join(programs, 'loadgen'), ['--port', `${port}`, ...args]));
+  server.close();
+  return ended;
+}
+
+const events = (stdout: string): Array<Record<string, unknown>> =>
+  stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+
+describe('histogram', () => {
+  const driver = `
+    #include <cstdio>
+    #include <iostream>
+    #include "${join(root, 'bench/loadgen/histogram.h')}"
+    int main() {
+      Histogram histogram;
+      for (uint64_t value; std::cin >> value;) histogram.record(value);
+      std::printf("[%llu,%llu,%llu,%llu,[", (unsigned long long)histogram.total(), (unsigned long long)histogram.max(),
+                  (unsigned long long)histogram.at(0.5), (unsigned long long)histogram.at(0.99));
+      const char* comma = "";
+      histogram.each([&](uint64_t value, uint64_t count) {
+        std::printf("%s[%llu,%llu]", comma, (unsigned long long)value, (unsigned long long)count);
+        comma = ",";
+      });
+      std::printf("]]");
+    }`;
+
+  type Summary = [total: number, max: number, p50: number, p99: number, counts: Array<[number, number]>];
+
+  function summarize(values: readonly number[]): Summary {
+    return JSON.parse(execFileSync(join(programs, 'histogram'), { input: values.join('\n'), encoding: 'utf8' }));
+  }
+
+  beforeAll(() => {
+    writeFileSync(join(programs, 'histogram.cc'), driver);
+    compile('histogram', join(programs, 'histogram.cc'));
+  }, 60_000);
+
+  test('keeps small values exactly', () => {
+    const values = Array.from({ length: 2048 }, (_, i) => i);
+    const [total, max, p50, , counts] = summarize(values);
+    expect([total, max, p50]).toEqual([2048, 2047, 1023]);
+    expect(counts).toEqual(values.map((value) => [value, 1]));
+  });
+
+  test('is never off by more than a 1024th, from nanoseconds to hours', () => {
+    for (let value = 2048; value < 2 ** 44; value = Math.floor(value * 1.37)) {
+      const [, , , , counts] = summarize([value, 2 ** 45]);
+      const rounded = counts[0]![0];
+      expect(rounded).toBeGreaterThanOrEqual(value);
+      expect(rounded - value).toBeLessThanOrEqual(value / 1024);
+    }
+  });
+
+  test('agrees with sorting on percentiles, and knows the maximum exactly', () => {
+    const values = Array.from({ length: 5000 }, (_, i) => ((i * 7919) % 5000) ** 2 + 17);
+    const sorted = [...values].sort((a, b) => a - b);
+    const [total, max, p50, p99] = summarize(values);
+    expect([total, max]).toEqual([5000, sorted.at(-1)]);
+    expect(p50 / sorted[2499]!).toBeCloseTo(1, 2);
+    expect(p99 / sorted[4949]!).toBeCloseTo(1, 2);
+  });
+
+  test('has the same counts when two of them are merged as when all was recorded into one', () => {
+    const values = Array.from({ length: 3000 }, (_, i) => 1000 + i * i);
+    // The highest bucket ends at the maximum, which is the same in all three.
+    const [top] = values.slice(-1);
+    const counts = (part: readonly number[]) => summarize(part)[4];
+    const merged = mergeCounts([counts([...values.slice(0, 1000), top!]), counts(values.slice(1000))]);
+    expect(merged).toEqual(counts([...values, top!]));
+  });
+});
+
+describe('statistics', () => {
+  test('the median is the middle value, or the mean of the two middle ones', () => {
+    expect(median([3, 1, 2])).toBe(2);
+    expect(median([4, 1, 3, 2])).toBe(2.5);
+    expect(median([])).toBeNull();
+  });
+
+  test('the spread runs from the least to the greatest', () => {
+    expect(spread([2, 9, 4])).toEqual({ min: 2, max: 9 });
+    expect(spread([])).toBeNull();
+  });
+
+  test('a ratio is taken within a round, and only where both have one', () => {
+    const server = new Map([
+      [0, 90],
+      [1, 50],
+      [3, 80],
+    ]);
+    const floor = new Map([
+      [0, 100],
+      [1, 200],
+      [2, 100],
+    ]);
+    expect(pairedRatios(server, floor)).toEqual([0.9, 0.25]);
+  });
+
+  test('percentiles of several windows come from their counts together', () => {
+    const quiet = [[1000, 99] as const];
+    const busy = [[1000, 1] as const, [9000, 1] as const];
+    expect(latencyMicros(mergeCounts([quiet, busy]))).toEqual({ p50: 1, p90: 1, p99: 1, p999: 9, max: 9 });
+    expect(latencyMicros([])).toBeNull();
+  });
+});
+
+const window = {
+  established: 64,
+  connectionErrors: 0,
+  firstConnectionError: null,
+  roundTrips: 1000,
+  seconds: 1,
+  roundTripsPerSecond: 1000,
+  serverCpuSeconds: 0.99,
+  serverBusy: 0.99,
+  generatorBusy: 0.5,
+  latencyCounts: [[200_000, 1000] as const],
+};
+
+describe('what counts', () => {
+  test('a sample of a busy server counts', () => {
+    expect(judge(window, { connections: 64 }, true)).toEqual({ valid: true, whyInvalid: null, repeat: false });
+  });
+
+  test('a sample of a waiting server does not count, says whose fault it was, and is repeated', () => {
+    const slowMachine = judge({ ...window, serverBusy: 0.949 }, { connections: 64 }, true);
+    expect(slowMachine).toMatchObject({ valid: false, repeat: true });
+    expect(slowMachine.whyInvalid).toContain('the machine was the limit');
+    const slowGenerator = judge({ ...window, serverBusy: 0.9, generatorBusy: 0.99 }, { connections: 64 }, true);
+    expect(slowGenerator.whyInvalid).toContain('the generator was the limit');
+  });
+
+  test('with one connection a server may wait', () => {
+    expect(judge({ ...window, serverBusy: 0.3 }, { connections: 1 }, true).valid).toBe(true);
+  });
+
+  test('a sample without all its connections does not count and is not repeated', () => {
+    const short = { ...window, established: 60, connectionErrors: 4, firstConnectionError: 'the server closed it' };
+    const verdict = judge(short, { connections: 64 }, true);
+    expect(verdict).toMatchObject({ valid: false, repeat: false });
+    expect(verdict.whyInvalid).toBe('reached 60 of 64 connections: the server closed it');
+  });
+
+  test('an unpinned sample does not count', () => {
+    expect(judge(window, { connections: 64 }, false).whyInvalid).toContain('not pinned');
+  });
+});
+
+describe('report', () => {
+  const plan = makePlan({
+    quick: true,
+    connections: [1, 64],
+    messageBytes: 64,
+    inFlight: 1,
+    seconds: 1,
+    rounds: 2,
+    mostConnections: 1000,
+  });
+  const machine = {
+    cpuModel: 'a processor',
+    cores: 2,
+    kernel: '6.1',
+    node: 'v20',
+    memoryBytes: 2 ** 34,
+    descriptorLimit: 20_000,
+    date: '2025-01-01',
+    commandLine: 'bench <script>',
+    pinning: { serverCpu: 0, generatorCpu: 1 },
+  };
+  const sample = (server: string, connections: number, round: number, rate: number, valid = true): Sample => ({
+    ...window,
+    server,
+    connections,
+    round,
+    roundTripsPerSecond: rate,
+    serverCpuMicrosPerRoundTrip: 1e6 / rate,
+    valid,
+    whyInvalid: valid ? null : 'the server was only 50 % busy',
+    repeat: !valid,
+  });
+  const run: Run = {
+    samples: [
+      sample('raw-epoll', 1, 0, 40),
+      sample('raw-epoll', 64, 0, 200),
+      sample('raw-epoll', 64, 1, 100),
+      sample('node-net', 64, 0, 5, false),
+      sample('node-net', 64, 0, 100),
+      sample('node-net', 64, 1, 90),
+      sample('thread-per-connection', 64, 0, 50, false),
+    ],
+    idle: [
+      {
+        server: 'node-net',
+        connections: 1000,
+        established: 1000,
+        rssBytesPerConnection: 5000,
+        kernelStackBytesPerConnection: 0,
+        threads: 11,
+        cpuShareWhileIdle: 0,
+        whyIncomplete: null,
+      },
+    ],
+    failures: new Map(),
+  };
+  const servers = ['raw-epoll', 'thread-per-connection', 'node-net'];
+  const report: Report = makeReport(machine, plan, servers, run, { interrupted: false, skipped: [] });
+  const find = (server: string, connections: number) =>
+    report.results.find((result) => result.server === server && result.connections === connections)!;
+
+  test('has one result per server and number of connections, with the documented fields', () => {
+    expect(report.results).toHaveLength(6);
+    expect(find('node-net', 64)).toMatchObject({
+      server: 'node-net',
+      connections: 64,
+      messageBytes: 64,
+      inFlight: 1,
+      roundTripsPerSecond: 95,
+      serverCpuMicrosPerRoundTrip: expect.any(Number),
+      serverBusy: 0.99,
+      latencyMicros: { p50: 200, p99: 200, p999: 200, max: 200 },
+      rssBytesPerConnection: 5000,
+      ratioToRawEpoll: 0.7,
+      ratioToThreads: null,
+      valid: true,
+      whyInvalid: null,
+      samples: 2,
+      invalidSamples: 1,
+    });
+    expect(JSON.parse(JSON.stringify(report))).toMatchObject({ complete: true, machine: { cores: 2 }, method: {} });
+  });
+
+  test('marks what has no sample that counts, and says why', () => {
+    expect(find('thread-per-connection', 64)).toMatchObject({
+      valid: false,
+      whyInvalid: 'the server was only 50 % busy',
+      roundTripsPerSecond: 50,
+      ratioToRawEpoll: null,
+    });
+    expect(find('node-net', 1)).toMatchObject({ valid: false, whyInvalid: 'not measured', roundTripsPerSecond: null });
+  });
+
+  test('does not rank by one connection', () => {
+    expect(find('raw-epoll', 1)).toMatchObject({ valid: true, ranked: false });
+    expect(formatTable(report)).toContain('not for ranking');
+  });
+
+  test('of an interrupted run has nothing valid', () => {
+    const partial = makeReport(machine, plan, servers, run, { interrupted: true, skipped: [] });
+    expect(partial.complete).toBe(false);
+    for (const result of partial.results) expect(result).toMatchObject({ valid: false, whyInvalid: 'interrupted' });
+    expect(formatPage(partial)).toContain('There is no valid figure to show here');
+  });
+
+  test('as a page needs nothing from elsewhere and escapes what it quotes', () => {
+    const page = formatPage(report);
+    expect(page).toContain('With 64 connections, raw-epoll completes 150 round trips per second');
+    expect(page).toContain('bench &lt;script&gt;');
+    expect(page).not.toMatch(/https?:|<script|<link|NaN|undefined/);
+  });
+});
+
+describe('load generator', () => {
+  const short = ['--connections', '5', '--size', '100', '--in-flight', '3', '--warmup', '0.02', '--seconds', '0.1'];
+
+  test('counts, verifies and reports what an echo server returns', async () => {
+    const ended = await generate((socket) => socket.pipe(socket), short);
+    expect(ended.stderr).toBe('');
+    expect(ended.code).toBe(0);
+    const reported = events(ended.stdout);
+    expect(reported.map((event) => event.event)).toEqual(['connected', 'begin', 'end', 'result']);
+    const result = reported.at(-1) as { roundTrips: number; latencyCounts: Array<[number, number]> };
+    expect(result.roundTrips).toBeGreaterThan(0);
+    expect(result.latencyCounts.reduce((sum, [, count]) => sum + count, 0)).toBe(result.roundTrips);
+  });
+
+  test('verifies messages that are longer than any buffer', async () => {
+    const large = ['--connections', '2', '--size', '1000003', '--in-flight', '2', '--warmup', '0', '--seconds', '0.2'];
+    const ended = await generate((socket) => socket.pipe(socket), large);
+    expect(ended).toMatchObject({ code: 0, stderr: '' });
+  });
+
+  test('says which byte was corrupted', async () => {
+    let received = 0;
+    const ended = await generate(
+      (socket) => {
+        socket.on('data', (chunk) => {
+          const at = 1000 - received;
+          if (at >= 0 && at < chunk.length) chunk[at]! ^= 1;
+          received += chunk.length;
+          socket.write(chunk);
+        });
+      },
+      ['--connections', '1', '--size', '100', '--warmup', '0', '--seconds', '5'],
+    );
+    expect(ended.code).toBe(3);
+    expect(ended.stderr).toMatch(/^loadgen: connection 1: byte 1000 came back as 0x.., not as 0x..\n$/);
+  });
+
+  test('notices two connections that are mixed up', async () => {
+    const sockets: Socket[] = [];
+    const ended = await generate(
+      (socket) => {
+        sockets.push(socket);
+        socket.on('data', (chunk) => sockets.at(-1)!.write(chunk));
+      },
+      ['--connections', '2', '--warmup', '0', '--seconds', '5'],
+    );
+    expect(ended.code).toBe(3);
+  });
+
+  test('notices bytes that nobody sent', async () => {
+    const ended = await generate(
+      (socket) => {
+        socket.on('data', (chunk) => socket.write(Buffer.concat([chunk, chunk])));
+      },
+      ['--connections', '1', '--warmup', '0', '--seconds', '5'],
+    );
+    expect(ended.code).toBe(3);
+    expect(ended.stderr).toContain('more bytes than it was given');
+  });
+
+  test('gives up on a server that closes its connections', async () => {
+    let echoes = 0;
+    const ended = await generate(
+      (socket) => {
+        socket.on('data', (chunk) => (++echoes > 50 ? socket.destroy() : socket.write(chunk)));
+      },
+      ['--connections', '1', '--warmup', '0', '--seconds', '5'],
+    );
+    expect(ended.code).toBe(4);
+    expect(ended.stderr).toContain('connection 1 of 1 ended after');
+  });
+
+  test('counts connections that fail before their first echo, and goes on with the others', async () => {
+    let accepted = 0;
+    const ended = await generate(
+      (socket) => {
+        if (++accepted % 2 === 0) socket.destroy();
+        else socket.pipe(socket);
+      },
+      ['--connections', '10', '--warmup', '0', '--seconds', '0.05'],
+    );
+    expect(ended.code).toBe(0);
+    expect(events(ended.stdout)[0]).toMatchObject({ established: 5, connectionErrors: 5 });
+  });
+
+  test('says so when nobody listens', async () => {
+    const ended = await collect(spawn(join(programs, 'loadgen'), ['--port', '1', '--connections', '3']));
+    expect(ended.code).toBe(5);
+    expect(ended.stderr).toContain('Connection refused');
+  });
+});
+
+/** The command lines of live processes that mention the folder of this test's programs. */
+function childrenLeft(): string[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+      } catch {
+        return ''; // It ended meanwhile.
+      }
+    })
+    .filter((line) => line.includes(programs) && !line.includes(main));
+}
+
+const bench = (...args: string[]) => spawn(process.execPath, [main, '--programs', programs, ...args]);
+
+describe('command', () => {
+  test.each([
+    [['--servers', 'nonsense'], "There is no server 'nonsense'"],
+    [['--connections', '0'], 'whole number from 1'],
+    [['--connections', '64,'], 'whole number from 1'],
+    [['--seconds', 'soon'], 'number from'],
+    [['--nonsense'], "unknown option '--nonsense'"],
+    [['nonsense'], 'too many arguments'],
+  ])('answers wrong usage %j with one line and exit code 2', (args, message) => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], { encoding: 'utf8' });
+    expect(status).toBe(2);
+    expect(stdout).toBe('');
+    expect(stderr).toContain(message);
+    expect(stderr.trim().split('\n')).toHaveLength(1);
+  });
+
+  test('skips a server that is not there, and says how to have it', async () => {
+    const empty = join(programs, 'without-servers');
+    mkdirSync(empty);
+    execFileSync('cp', [join(programs, 'loadgen'), empty]);
+    const ended = await collect(spawn(process.execPath, [main, '--programs', empty, '--servers', 'raw-epoll']));
+    expect(ended.code).toBe(1);
+    expect(ended.stderr).toMatch(/skipped: raw-epoll is not available: build it with/);
+  });
+
+  test('writes what it measured, as a table, as JSON and as a page', async () => {
+    const out = join(programs, 'report');
+    const file = join(programs, 'report.json');
+    const args = ['--connections', '4', '--seconds', '0.05', '--rounds', '1', '--json', file, '--out', out];
+    const ended = await collect(bench('--servers', 'raw-epoll,thread-per-connection,node-net', '--quick', ...args));
+    expect(ended.code).toBe(0);
+    expect(ended.stdout).toContain('4 connections, 64 bytes, 1 in flight');
+    const written = JSON.parse(readFileSync(file, 'utf8')) as Report;
+    expect(written.complete).toBe(true);
+    expect(written.results.map((result) => result.server)).toEqual(['raw-epoll', 'thread-per-connection', 'node-net']);
+    for (const result of written.results) expect(result.roundTripsPerSecond).toBeGreaterThan(0);
+    expect(existsSync(join(out, 'report.html'))).toBe(true);
+    expect(childrenLeft()).toEqual([]);
+  });
+
+  test.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('interrupted by %s ends its children and writes what it has as invalid', async (signal, code) => {
+    const file = join(programs, `${signal}.json`);
+    const child = bench(
+      '--servers',
+      'raw-epoll',
+      '--connections',
+      '8',
+      '--seconds',
+      '60',
+      '--rounds',
+      '1',
+      '--json',
+      file,
+    );
+    const ended = collect(child);
+    // The first progress line says that a sample is being taken; children are there from then on, or are about to be.
+    child.stderr!.once('data', () => child.kill(signal));
+    expect((await ended).code).toBe(code);
+    const written = JSON.parse(readFileSync(file, 'utf8')) as Report;
+    expect(written.complete).toBe(false);
+    expect(written.results[0]).toMatchObject({ valid: false, whyInvalid: 'interrupted' });
+    expect(childrenLeft()).toEqual([]);
+  });
+
+  test('when a server dies says so with its last words, marks its result and exits with 1', async () => {
+    const broken = join(programs, 'broken');
+    mkdirSync(broken);
+    execFileSync('cp', [join(programs, 'loadgen'), broken]);
+    const script = `#!/bin/sh\nexec ${process.execPath} -e "
+      const server = require('net').createServer((s) => s.on('error', () => {}).on('data', (d) => { s.write(d); setImmediate(() => {
+        console.error('my last words'); process.exit(9); }); }));
+      server.listen(Number('$2'), '127.0.0.1', () => console.log('listening on 127.0.0.1:$2'));"\n`;
+    writeFileSync(join(broken, 'raw-epoll'), script, { mode: 0o755 });
+    const file = join(programs, 'broken.json');
+    const args = ['--servers', 'raw-epoll', '--connections', '1', '--quick', '--json', file];
+    const ended = await collect(spawn(process.execPath, [main, '--programs', broken, ...args]));
+    expect(ended.code).toBe(1);
+    expect(ended.stderr).toMatch(/raw-epoll died \(exit code 9\); its stderr ends with: my last words/);
+    const written = JSON.parse(readFileSync(file, 'utf8')) as Report;
+    expect(written.complete).toBe(false);
+    expect(written.results[0]).toMatchObject({ valid: false });
+    expect(childrenLeft()).toEqual([]);
+  });
+});
