@@ -78,18 +78,18 @@ class PollerWrap : public Napi::ObjectWrap<PollerWrap> {
   Napi::Value add(const Napi::CallbackInfo& info) {
     Args args(info);
     const int fd = args.fd(0);
-    const int events = args.integer(1, "events", 1, kRead | kWrite | kEdge);
+    const uint32_t events = args.interest(1);
     const int generation = args.integer(2, "generation", 1);
     if (!args.ok()) return {};
-    return number(info.Env(), poller_ ? poller_->add(fd, static_cast<uint32_t>(events), static_cast<uint32_t>(generation)) : missing());
+    return number(info.Env(), poller_ ? poller_->add(fd, events, static_cast<uint32_t>(generation)) : missing());
   }
 
   Napi::Value modify(const Napi::CallbackInfo& info) {
     Args args(info);
     const int fd = args.fd(0);
-    const int events = args.integer(1, "events", 1, kRead | kWrite | kEdge);
+    const uint32_t events = args.interest(1);
     if (!args.ok()) return {};
-    return number(info.Env(), poller_ ? poller_->modify(fd, static_cast<uint32_t>(events)) : missing());
+    return number(info.Env(), poller_ ? poller_->modify(fd, events) : missing());
   }
 
   Napi::Value remove(const Napi::CallbackInfo& info) {
@@ -127,6 +127,8 @@ class PollerWrap : public Napi::ObjectWrap<PollerWrap> {
   Napi::Value fileno(const Napi::CallbackInfo& info) { return number(info.Env(), poller_ ? poller_->fileno() : missing()); }
 
   Napi::Value close(const Napi::CallbackInfo& info) {
+    // A turn may hold it until it is collected; its descriptor must not wait for that.
+    if (poller_) poller_->close();
     poller_.reset();
     return info.Env().Undefined();
   }
@@ -257,7 +259,7 @@ Napi::Value to_object(Napi::Env env, const SocketAddress& address) {
 }
 
 std::optional<SocketAddress> address_argument(Args& args, Napi::Env env) {
-  const std::string host = args.string(0, "host");
+  const std::string host = args.c_string(0, "host");
   const int port = args.integer(1, "port", 0, 65535);
   SocketAddress address;
   if (!args.ok()) return std::nullopt;
@@ -360,7 +362,7 @@ Napi::Value socket_name(const Napi::CallbackInfo& info) {
 
 Napi::Value trace_open(const Napi::CallbackInfo& info) {
   Args args(info);
-  const std::string path = args.string(0, "path");
+  const std::string path = args.c_string(0, "path");
   const int records = args.integer(1, "records", 1, 1 << 26);
   if (!args.ok()) return {};
   Environment& environment = onewait::environment(info.Env());

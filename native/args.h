@@ -40,11 +40,25 @@ class Args {
 
   int32_t fd(size_t index) { return integer(index, "fd"); }
 
+  /** kRead, kWrite or both, or kRead with kEdge. */
+  uint32_t interest(size_t index) {
+    const int32_t events = integer(index, "events", kRead, kRead | kEdge);
+    if (ok_ && events == kEdge) fail<Napi::RangeError>("events", "must ask for reading or writing");
+    return static_cast<uint32_t>(events);
+  }
+
   std::string string(size_t index, const char* name) {
     const Napi::Value value = info_[index];
     if (value.IsString()) return value.As<Napi::String>().Utf8Value();
     fail<Napi::TypeError>(name, "must be a string");
     return {};
+  }
+
+  /** For C, where a string ends at its first NUL: one inside would cut a path or an address short. */
+  std::string c_string(size_t index, const char* name) {
+    std::string value = string(index, name);
+    if (value.find('\0') != std::string::npos) fail<Napi::TypeError>(name, "must not contain a NUL");
+    return value;
   }
 
   bool boolean(size_t index) { return info_[index].ToBoolean().Value(); }

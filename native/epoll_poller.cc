@@ -6,9 +6,10 @@
 //    lives on (dup, fork, a spawned child), epoll keeps reporting the old number, and EPOLL_CTL_DEL on it fails, for the
 //    number means nothing or something else by now. So every event carries (fd, generation), a stale one is dropped, and
 //    when a wait yields nothing but stale events the set is rebuilt from our table, for there is no other way to be rid of them.
-// 2. Where nothing holds the description any more the registration is gone silently; EPOLL_CTL_MOD answers ENOENT.
-//    `modify` therefore revalidates: it adds anew what the kernel no longer has.
-// 3. Files without a poll method give EPERM. select and poll call them always ready, and so do we.
+// 2. Where nothing holds the description any more the registration is gone silently; EPOLL_CTL_MOD answers ENOENT once the
+//    number is in use again. `modify` therefore revalidates, and says so: the caller adds it anew, under another generation, for
+//    fact 1 may hold for the old one.
+// 3. Files without a poll method give EPERM. select and poll call them always ready, and so do we, as long as they are open.
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
@@ -25,8 +26,9 @@ namespace {
 uint64_t token(int fd, uint32_t generation) { return static_cast<uint64_t>(generation) << 32 | static_cast<uint32_t>(fd); }
 
 uint32_t to_epoll(uint32_t events) {
-  // RDHUP tells an edge-triggered reader that a short read was not the last: the end is there as well, and will not be news again.
-  return ((events & kRead) ? EPOLLIN : 0u) | ((events & kWrite) ? EPOLLOUT : 0u) | ((events & kEdge) ? EPOLLET | EPOLLRDHUP : 0u);
+  // RDHUP tells an edge-triggered reader that a short read was not the last: the end is there as well, and will not be news again. So does
+  // PRI: recv(2) stops at urgent data, whatever comes behind it.
+  return ((events & kRead) ? EPOLLIN : 0u) | ((events & kWrite) ? EPOLLOUT : 0u) | ((events & kEdge) ? EPOLLET | EPOLLRDHUP | EPOLLPRI : 0u);
 }
 
 uint32_t from_epoll(uint32_t mask, uint32_t interest) {
@@ -34,7 +36,7 @@ uint32_t from_epoll(uint32_t mask, uint32_t interest) {
   if (mask & ~static_cast<uint32_t>(EPOLLOUT)) events |= kRead;
   if (mask & ~static_cast<uint32_t>(EPOLLIN)) events |= kWrite;
   events &= interest;
-  if (events != 0 && (mask & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))) events |= kHangup;
+  if (events != 0 && (mask & (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI))) events |= kHangup;
   return events;
 }
 
@@ -44,6 +46,7 @@ class EpollPoller final : public Poller {
 
   bool edges() const override { return true; }
   int fileno() const override { return epoll_.get(); }
+  void close() override { epoll_.reset(); }
 
   int add(int fd, uint32_t events, uint32_t generation) override {
     if (has(fd)) return -EEXIST;
@@ -60,22 +63,12 @@ class EpollPoller final : public Poller {
   int modify(int fd, uint32_t events) override {
     if (!has(fd)) return -ENOENT;
     Registration& registration = slot(fd);
-    if (registration.always_ready) {
-      // The number may have been closed and given to a file that can be polled: start over.
-      const uint32_t generation = registration.generation;
-      remove(fd);
-      return add(fd, events, generation);
-    }
-    int result = control(epoll_.get(), EPOLL_CTL_MOD, fd, events, registration.generation);
-    if (result == -ENOENT) {
-      const Registration before = registration;
-      registration = {};
-      result = add(fd, events, before.generation);
-      if (result < 0) slot(fd) = before;
-      return result;
-    }
-    if (result == 0) registration.events = events;
-    return result;
+    const int result = control(epoll_.get(), EPOLL_CTL_MOD, fd, events, registration.generation);
+    if (result != (registration.always_ready ? -EPERM : 0)) return result == 0 || result == -EPERM ? -ENOENT : result;
+    registration.events = events;
+    // It may have been found closed, and be open again.
+    if (registration.always_ready && std::ranges::count(always_ready_, fd) == 0) always_ready_.push_back(fd);
+    return 0;
   }
 
   int remove(int fd) override {
@@ -91,6 +84,7 @@ class EpollPoller final : public Poller {
   int wait(int64_t timeout_ns, std::vector<Ready>& ready) override {
     const bool bounded = timeout_ns >= 0;
     const uint64_t deadline = bounded ? monotonic_ns() + static_cast<uint64_t>(timeout_ns) : 0;
+    std::erase_if(always_ready_, [](int fd) { return ::fcntl(fd, F_GETFD) < 0; });
     for (;;) {
       const int count = wait_once(always_ready_.empty() ? timeout_ns : 0);
       if (count < 0) return count;
@@ -128,8 +122,8 @@ class EpollPoller final : public Poller {
     const uint64_t start = trace() ? monotonic_ns() : 0;
     int64_t result = -ENOSYS;
     Syscall call = Syscall::kEpollWait;
-    // Whole milliseconds, zero and forever need no epoll_pwait2 (Linux 5.11), which is a little dearer.
-    if (timeout_ns > 0 && timeout_ns % 1'000'000 != 0 && has_pwait2_) {
+    // Whole milliseconds (as far as an int counts them), zero and forever need no epoll_pwait2 (Linux 5.11), which is a little dearer.
+    if (timeout_ns > 0 && (timeout_ns % 1'000'000 != 0 || timeout_ns / 1'000'000 > INT_MAX) && has_pwait2_) {
       const timespec timeout = to_timespec(timeout_ns);
       result = outcome(::syscall(SYS_epoll_pwait2, epoll_.get(), events_, kMaxReady, &timeout, nullptr, 0));
       if (result == -ENOSYS) has_pwait2_ = false;

@@ -1,6 +1,8 @@
 #include "host.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <string>
 #include <utility>
 
 namespace onewait {
@@ -100,12 +102,30 @@ void Host::turns() {
     const int completions = turn_->wait(timeout_ns);
     const bool work = completions > 0 || unwritten > 0 || turn_->shared()->head.runnable != 0 || turn_->deadline_due();
     const bool healthy = !work || dispatch();
+    if (completions < 0 && completions != -EINTR) fail(completions);
     napi_close_handle_scope(env_, scope);
-    // A negative result other than EINTR cannot be cured by waiting again at once; libuv's turn in between bounds the rate.
     if (!healthy || completions < 0 || turn_->host_ready()) return;
     uv_update_time(loop_);
     if (uv_backend_timeout(loop_) == 0) return;
   }
+}
+
+/** The wait itself has failed, and will again. */
+void Host::fail(int error) {
+  if (!running_) return;
+  stop();
+  const std::string what = std::string("onewait cannot wait any more: ") + uv_err_name(error) + ", " + uv_strerror(error) +
+                           ". Something closed the loop's own descriptor, or the limits of the process are too low for what it watches";
+  napi_value message;
+  napi_value code;
+  napi_value exception;
+  napi_value number;
+  napi_create_string_utf8(env_, what.c_str(), what.size(), &message);
+  napi_create_string_utf8(env_, uv_err_name(error), NAPI_AUTO_LENGTH, &code);
+  napi_create_error(env_, code, message, &exception);
+  napi_create_int32(env_, error, &number);
+  napi_set_named_property(env_, exception, "errno", number);
+  napi_fatal_exception(env_, exception);
 }
 
 /** Runs one batch in JavaScript. False when an exception escaped it, or when JavaScript cannot run any more (terminate). */

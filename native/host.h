@@ -9,7 +9,8 @@
 // A function that blocks when called from JavaScript cannot: promises would never resume (ESM after an await, for one).
 //
 // - When nothing of ours is pending the handles are unreferenced, and the process ends by itself.
-// - An exception that escapes a batch becomes an uncaughtException, as in any callback of Node.
+// - An exception that escapes a batch becomes an uncaughtException, as in any callback of Node. So does a wait that fails: trying again
+//   at once would spin, and nothing that is suspended could ever go on.
 // - The handles are closed by an asynchronous cleanup hook, without which a worker that exits crashes.
 #pragma once
 
@@ -45,6 +46,7 @@ class Host {
   static void on_closed(uv_handle_t* handle);
   void turns();
   bool dispatch();
+  void fail(int error);
 
   napi_env env_;
   std::shared_ptr<Turn> turn_;

@@ -3,10 +3,12 @@
 // - Level-triggered: readiness is reported on every wait until it is consumed or no longer asked for.
 // - A registration is (fd, generation). `wait` reports a registration only while it is current: an event that the
 //   kernel still holds for a removed or replaced registration is dropped here and never reaches JavaScript.
-// - HUP and ERR wake whatever the registration asked for, reading and writing alike, so no waiter sleeps through them.
+// - HUP and ERR wake whatever the registration asked for, reading and writing alike, so no waiter sleeps through them. (select(2) has no HUP
+//   for writing. It makes no difference where anything can be written: sockets say OUT with it, and the write end of a pipe says ERR.)
 // - Files that the kernel cannot poll (regular files, directories, /dev/null) are always ready.
 // - A number that is not an open descriptor is -EBADF in `add` and `modify`, on every poller.
-// - A descriptor closed behind our back stops being reported; `remove` still works on it, whatever its number means now.
+// - A descriptor closed behind our back stops being reported; `remove` still works on it, whatever its number means now. `modify` answers
+//   -ENOENT where the kernel tells (epoll) that the number names another file by now: remove it, and add it under a new generation.
 // - `wait` is the only call in the program that blocks. It returns -EINTR when a signal interrupts it: the caller
 //   owns the deadline and recomputes it. It never returns before the timeout for lack of resolution: it rounds up.
 //
@@ -29,7 +31,7 @@ inline constexpr uint32_t kRead = 1;
 inline constexpr uint32_t kWrite = 2;
 /** In `add` and `modify`: report new readiness only. */
 inline constexpr uint32_t kEdge = 4;
-/** In `Ready`: the other side has shut down, or the connection failed. */
+/** In `Ready`: the other side has shut down, the connection failed, or urgent data is there: a short read may not be the last. */
 inline constexpr uint32_t kHangup = 8;
 
 struct Ready {
@@ -55,6 +57,8 @@ class Poller {
   virtual bool edges() const { return false; }
   /** The descriptor of the poller itself (epoll), or -1. */
   virtual int fileno() const { return -1; }
+  /** Gives that descriptor back, whoever still holds the poller. */
+  virtual void close() {}
 
   /** The current registration's generation if it is edge-triggered here, or 0. */
   uint32_t edge_generation(int fd) const { return has(fd) && edges() && (table_[fd].events & kEdge) ? table_[fd].generation : 0; }

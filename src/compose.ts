@@ -3,7 +3,7 @@
 import { currentTask, setStepping } from './current.ts';
 import { OnewaitError } from './errors.ts';
 import type { Runnable } from './loop.ts';
-import type { Coroutine, Operation, Trap, Waiter } from './operation.ts';
+import type { Coroutine, Discardable, Operation, Trap, Waiter } from './operation.ts';
 import type { Task } from './task.ts';
 
 /**
@@ -14,7 +14,7 @@ export function compose<T>(what: string, steps: () => Coroutine<T>): Operation<T
   return new Composite(what, steps);
 }
 
-class Composite<T> implements Operation<T> {
+class Composite<T> implements Operation<T>, Discardable {
   private readonly what: string;
   private readonly task: Task;
   private steps: (() => Coroutine<T>) | null;
@@ -23,6 +23,12 @@ class Composite<T> implements Operation<T> {
     this.what = what;
     this.steps = steps;
     this.task = currentTask();
+    this.task.unused++;
+  }
+
+  /** @internal */
+  discard(): void {
+    if (this.steps !== null) this.begin();
   }
 
   [Symbol.iterator](): Iterator<Trap, T, unknown> {
@@ -48,6 +54,7 @@ class Composite<T> implements Operation<T> {
       );
     }
     this.steps = null;
+    this.task.unused--;
     return steps();
   }
 }

@@ -41,10 +41,19 @@ export class OnewaitError extends Error {
   }
 }
 
+/** Anything can be thrown, also what cannot be made a string of. */
+function shown(value: unknown): string {
+  try {
+    return value instanceof Error ? String(value.message) : String(value);
+  } catch {
+    return 'something that cannot be shown';
+  }
+}
+
 /** Thrown at every suspension point of a task or scope that was cancelled. `cause` is the reason that was given. */
 export class Cancelled extends OnewaitError {
   constructor(reason?: unknown) {
-    const why = reason === undefined ? '' : `: ${reason instanceof Error ? reason.message : String(reason)}`;
+    const why = reason === undefined ? '' : `: ${shown(reason)}`;
     super('ERR_CANCELLED', `cancelled${why}`, reason === undefined ? undefined : { cause: reason });
   }
 }

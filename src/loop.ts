@@ -17,7 +17,7 @@
 import { inspect } from 'node:util';
 import { currentTask } from './current.ts';
 import { COMPLETION, type Driver, READ_PAGE, READY } from './driver.ts';
-import { ClosedError } from './errors.ts';
+import { ClosedError, type SystemError } from './errors.ts';
 import type { Trap } from './operation.ts';
 import { EVENT_EDGE, EVENT_READ, EVENT_WRITE, type Selector, type SelectorKey } from './selectors.ts';
 import { type Main, Task, type TaskGroup, type TaskState } from './task.ts';
@@ -235,19 +235,23 @@ export class Loop {
     this.holds--;
   }
 
-  /** Nothing is ready, and no descriptor or timer can make it so. */
+  /** Nothing has run, nothing is ready, and no descriptor or timer can make it so. */
   get stuck(): boolean {
-    return this.holds === 0 && this.readyCount === 0 && !this.driver.pending;
+    return !this.ranSome && this.holds === 0 && this.readyCount === 0 && !this.driver.pending;
   }
 
   /** A task has ended. Whether anybody cares for its failure is known when the turn is over. */
   ended(task: Task, status: TaskState, result: unknown): void {
     this.tracer?.end(task, status, result);
     if (status === 'failed') this.failures.push(task);
+    // An async function ends between turns. What follows from it, a report or the end of its run, is due in the next, which must come.
+    this.driver.setRunnable(true);
+    this.reference(true);
   }
 
   private reportFailures(): void {
-    for (const task of this.failures.splice(0)) {
+    // One by one: a handler that throws must not cost the others theirs.
+    for (let task = this.failures.shift(); task !== undefined; task = this.failures.shift()) {
       const fd = task.letGo(!task.wasJoined);
       if (task.wasJoined) continue;
       task.adopt();
@@ -273,9 +277,17 @@ export class Loop {
     // Queued submissions name the number, which may be somebody else's in a moment.
     if (this.driver.pending) this.flush();
     this.narrow(descriptor, 0);
-    this.driver.forget(descriptor.fd);
-    this.descriptors[descriptor.fd] = undefined;
+    // It may be somebody else's already, if it was closed behind our back.
+    if ((this.descriptors[descriptor.fd] ?? descriptor) === descriptor) {
+      this.driver.forget(descriptor.fd);
+      this.descriptors[descriptor.fd] = undefined;
+    }
     descriptor.handler = null;
+    this.expel(descriptor);
+  }
+
+  /** What they wait on is gone. */
+  private expel(descriptor: Descriptor): void {
     for (const waiters of [descriptor.readers, descriptor.writers]) {
       for (const trap of waiters?.splice(0) ?? [])
         trap.fail(new ClosedError(`fd ${descriptor.fd} was closed while ${trap.task} waited on it`));
@@ -297,11 +309,17 @@ export class Loop {
   /** Takes interest back. */
   narrow(descriptor: Descriptor, interest: number): void {
     if (interest === descriptor.interest) return;
-    descriptor.interest = interest;
     if (interest !== 0) {
-      this.selector.watch(descriptor, interest);
-      return;
+      try {
+        descriptor.generation = this.selector.watch(descriptor, interest);
+        descriptor.interest = interest;
+        return;
+      } catch {
+        // It was closed behind our back, perhaps by whoever was woken just before. The batch goes on without it.
+        this.expel(descriptor);
+      }
     }
+    descriptor.interest = 0;
     this.selector.unregister(descriptor.fd);
     descriptor.generation = 0;
     if (descriptor.handler === null && !descriptor.readers?.length && !descriptor.writers?.length)
@@ -320,7 +338,16 @@ export class Loop {
     } else {
       // Not ours: it may have been closed and opened anew since the last wait, and only the kernel knows. One epoll_ctl revalidates it.
       const interest = descriptor.interest | event;
-      this.selector.watch(descriptor, interest);
+      let generation: number;
+      try {
+        generation = this.selector.watch(descriptor, interest);
+      } catch (error) {
+        if ((error as SystemError).code === 'EBADF') this.detach(descriptor);
+        throw error;
+      }
+      // Who waited until now waited for another file.
+      if (generation !== descriptor.generation) this.expel(descriptor);
+      descriptor.generation = generation;
       descriptor.interest = interest;
     }
     if (event === EVENT_READ) descriptor.readers ??= [];
@@ -411,9 +438,10 @@ export class Loop {
 
 function failureReport(task: Task, lastFd: number): string {
   const error = task.outcome;
-  const fd = (error as { fd?: unknown } | null | undefined)?.fd ?? lastFd;
+  let fd: unknown = lastFd;
   let what: string;
   try {
+    fd = (error as { fd?: unknown } | null | undefined)?.fd ?? lastFd;
     what = error instanceof Error ? (error.stack ?? String(error)) : inspect(error);
   } catch {
     what = 'a value that cannot be shown';

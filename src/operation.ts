@@ -23,6 +23,11 @@ export interface Operation<T> extends PromiseLike<T> {
 /** A coroutine: a generator that yields what it waits for. */
 export type Coroutine<T> = Generator<Trap, T, unknown>;
 
+/** An operation that somebody took charge of, and in the end did not need. */
+export interface Discardable {
+  discard(): void;
+}
+
 /** Who drives a coroutine: told when the trap that it took is settled. */
 export interface Waiter {
   settled(trap: Trap): void;
@@ -110,7 +115,7 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
       return this as unknown as IteratorReturnResult<T>;
     }
     // Made when the event came in; what a reader of the stack wants to see is where the coroutine waited for it.
-    if (isSystemError(this.value)) Error.captureStackTrace(this.value, this.next);
+    if (this.wakeable && isSystemError(this.value)) Error.captureStackTrace(this.value, this.next);
     throw this.value;
   }
 
@@ -206,10 +211,15 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     this.settle(FAILED, error);
   }
 
+  /** It will not be waited for after all, and nobody forgot it. @internal */
+  discard(): void {
+    if (this.state === CREATED) this.claim();
+  }
+
   /** Ends a wait that lost a race, begun or not. @internal */
   revoke(): void {
-    if (this.state === CREATED) this.claim();
-    else this.abort(undefined);
+    this.discard();
+    this.abort(undefined);
   }
 
   /** Ends a started wait that nobody wants the outcome of, and gives back what it may have brought already. @internal */

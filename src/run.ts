@@ -5,7 +5,7 @@ import { NativeDriver, type PollerName } from './driver.ts';
 import { OnewaitError, systemError } from './errors.ts';
 import { Loop } from './loop.ts';
 import type { Coroutine } from './operation.ts';
-import { isGenerator, type Main, type Task, type TaskErrorHandler, type TaskGroup } from './task.ts';
+import { checkMain, type Main, type Task, type TaskErrorHandler, type TaskGroup } from './task.ts';
 import { startTracer, stopTracer } from './trace/tracer.ts';
 
 export interface RunOptions {
@@ -60,12 +60,6 @@ class Run<T> implements TaskGroup {
     this.over = true;
     this.onOver();
   };
-}
-
-function checkMain(main: unknown): void {
-  if (typeof main !== 'function' && !isGenerator(main)) {
-    throw new TypeError('main must be a coroutine, or a function that makes a coroutine or a promise');
-  }
 }
 
 function checkPoller(poller: unknown): PollerName {

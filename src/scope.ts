@@ -9,9 +9,9 @@
 
 import { compose } from './compose.ts';
 import { currentTask } from './current.ts';
-import { TimeoutError } from './errors.ts';
+import { OnewaitError, TimeoutError } from './errors.ts';
 import { type Coroutine, type Operation, Trap } from './operation.ts';
-import type { Main, Task, TaskGroup } from './task.ts';
+import { checkMain, type Main, type Task, type TaskGroup } from './task.ts';
 import type { Timer } from './timers.ts';
 import { milliseconds } from './validate.ts';
 
@@ -30,6 +30,8 @@ export class Scope implements TaskGroup {
   private readonly timer: Timer;
   private cancellation: { readonly reason: unknown } | null = null;
   private expired = false;
+  /** Nothing can happen in it any more. */
+  private left = false;
   private children: Children | null = null;
 
   /** @internal */
@@ -53,7 +55,7 @@ export class Scope implements TaskGroup {
     milliseconds(deadline, 'deadline');
     const { loop } = this.owner;
     this.clearDeadline();
-    if (deadline === Number.POSITIVE_INFINITY) return;
+    if (deadline === Number.POSITIVE_INFINITY || this.left) return;
     loop.hold();
     loop.setTimer(this.timer, deadline);
   }
@@ -63,8 +65,10 @@ export class Scope implements TaskGroup {
     return this.cancellation !== null;
   }
 
-  /** Starts a task in the scope. Its failure is the scope's: it need not be joined. */
+  /** Starts a task in the scope. Its failure is the scope's: it need not be joined. @throws OnewaitError ERR_SCOPE_ENDED when it has been left */
   spawn<T>(main: Main<T>, options?: { name?: string | undefined }): Task<T> {
+    checkMain(main);
+    if (this.left) throw new OnewaitError('ERR_SCOPE_ENDED', 'the scope has been left: nothing can be spawned in it');
     const task = this.owner.loop.spawn(main, options?.name, this);
     if (this.cancellation !== null) task.cancel(this.cancellation.reason);
     return task;
@@ -80,7 +84,8 @@ export class Scope implements TaskGroup {
   ended(task: Task): void {
     if (task.state === 'failed') {
       task.adopt();
-      this.errors.push(task.outcome);
+      // A task that joined another fails with the same error: that is one failure.
+      if (!this.errors.includes(task.outcome)) this.errors.push(task.outcome);
       this.cancel(task.outcome);
     }
     if (this.tasks.size === 0) this.children?.succeed(undefined);
@@ -95,6 +100,7 @@ export class Scope implements TaskGroup {
   /** What came of it: errors if there were any, or the outcome of the body. @internal */
   conclude<T>(body: Task<T>, timeout: number | null): T {
     this.clearDeadline();
+    this.left = true;
     if (this.errors.length === 1) throw this.errors[0];
     if (this.errors.length > 1) throw new AggregateError(this.errors, `${this.errors.length} tasks of a scope failed`);
     if (body.state === 'done') return body.outcome as T;

@@ -35,6 +35,7 @@ export class SelectorError extends OnewaitError {}
 
 type PollerKind = 'epoll' | 'poll' | 'select';
 
+const ENOENT = -2;
 const MAX_SELECT_FD = 1023;
 const MAX_GENERATION = 0x7fffffff;
 
@@ -87,16 +88,22 @@ export abstract class Selector {
 
   /**
    * Registers what is unknown, modifies what is known. For the loop, which hands in keys of its own, one per descriptor for life; their
-   * `events` may have EVENT_EDGE. Returns the generation. @internal
+   * `events` may have EVENT_EDGE. Returns the generation, which is a new one when the number names another file by now. @internal
    */
   watch(key: SelectorKey<unknown>, events: number): number {
     const { fd } = key;
     this.#fits(fd);
     const known = this.#keys.get(fd);
-    const generation = known?.generation ?? (this.#generation === MAX_GENERATION ? 1 : this.#generation + 1);
-    const result = known === undefined ? this.poller.add(fd, events, generation) : this.poller.modify(fd, events);
+    let generation = known?.generation ?? 0;
+    let result = known === undefined ? ENOENT : this.poller.modify(fd, events);
+    if (result === ENOENT) {
+      // New, or another file than the one that was registered: what the kernel still says of that one must not be taken for this one's.
+      if (known !== undefined) this.poller.remove(fd);
+      generation = this.#generation === MAX_GENERATION ? 1 : this.#generation + 1;
+      result = this.poller.add(fd, events, generation);
+    }
     if (result < 0) throw this.#failed(result, fd);
-    if (known === undefined) this.#generation = generation;
+    if (generation !== known?.generation) this.#generation = generation;
     if (known !== key) this.#keys.set(fd, key);
     return generation;
   }

@@ -9,6 +9,7 @@ import { Identity, isRunning, runAs, setStepping } from './current.ts';
 import { Cancelled, OnewaitError } from './errors.ts';
 import type { Loop, Runnable } from './loop.ts';
 import { type Coroutine, type Operation, Trap, type Waiter } from './operation.ts';
+import { signalOf } from './validate.ts';
 
 export type TaskState = 'ready' | 'running' | 'suspended' | 'done' | 'failed' | 'cancelled';
 
@@ -98,7 +99,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
 
   /** Waits until the task has ended: its value, or its error (`Cancelled` if it was cancelled). Any number of tasks may join. */
   join(options?: { signal?: AbortSignal }): Operation<T> {
-    return new Join(this, options?.signal);
+    return new Join(this, signalOf(options));
   }
 
   /** `yield* task` is `yield* task.join()`. */
@@ -190,20 +191,26 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
       return;
     }
     let made: unknown;
+    let promise = false;
     try {
       made = runAs(this.self, body);
+      // Anything may have come back, also something that throws when it is looked at.
+      if (isGenerator<T>(made)) this.generator = made;
+      else if (isOperation<T>(made)) this.generator = delegate(made);
+      else if (isAsyncGenerator(made)) {
+        throw new TypeError(
+          `${this} is an async generator, which nobody iterates. Write an async function, or a generator (function*)`,
+        );
+      } else promise = typeof (made as PromiseLike<T> | null | undefined)?.then === 'function';
     } catch (error) {
       this.fail(error);
       return;
     }
-    if (isGenerator<T>(made)) {
-      this.generator = made;
-      this.step();
-    } else if (isOperation<T>(made)) {
-      this.generator = delegate(made);
-      this.step();
-    } else if (typeof (made as PromiseLike<T> | undefined)?.then === 'function') {
+    if (this.generator !== null) this.step();
+    else if (promise) {
       if (this.loop.blocking) {
+        // What becomes of it when this call has returned concerns nobody.
+        (made as PromiseLike<T>).then(undefined, () => {});
         this.fail(
           new TypeError(
             `${this} is an async function, and runBlocking() cannot run one: V8 resumes async functions only when this call has returned. ` +
@@ -258,7 +265,8 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
     this.result = result;
     this.generator = null;
     if (status !== 'failed') this.resource = null;
-    if (this.unused > 0) warnUnused(this.self);
+    // One that failed or was cancelled may have got no further than making it.
+    if (this.unused > 0 && status === 'done') warnUnused(this.self);
     this.loop.ended(this.self, status, result);
     if (this.joiners !== null) for (const join of this.joiners.splice(0)) this.settle(join);
     this.group.tasks.delete(this.self);
@@ -337,11 +345,25 @@ class Join<T> extends Trap<T> {
   }
 }
 
+/** @throws TypeError when it is nothing that a task can run */
+export function checkMain(main: unknown): void {
+  if (typeof main !== 'function' && !isGenerator(main)) {
+    throw new TypeError('main must be a coroutine, or a function that makes a coroutine or a promise');
+  }
+}
+
 export function isGenerator<T>(value: unknown): value is Coroutine<T> {
+  const candidate = value as Coroutine<T> | undefined | null;
   return (
-    typeof (value as Coroutine<T> | undefined)?.next === 'function' &&
-    typeof (value as Coroutine<T>).throw === 'function'
+    typeof candidate?.next === 'function' &&
+    typeof candidate.throw === 'function' &&
+    !(Symbol.asyncIterator in candidate)
   );
+}
+
+function isAsyncGenerator(value: unknown): boolean {
+  const candidate = value as AsyncGenerator | undefined | null;
+  return typeof candidate?.throw === 'function' && typeof candidate[Symbol.asyncIterator] === 'function';
 }
 
 export function isOperation<T>(value: unknown): value is Operation<T> {

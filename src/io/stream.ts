@@ -528,7 +528,14 @@ export class Stream implements DescriptorHandler {
   endOfRead(trap: ReadTrap<unknown> | null, result: number): void {
     this.ended = true;
     if (result === 0) {
-      trap?.finished();
+      const error = this.writeError;
+      if (trap === null || error === null) {
+        trap?.finished();
+        return;
+      }
+      // The kernel told of the reset when we wrote, and tells the reader of an end like any other. It was none.
+      this.writeError = null;
+      trap.fail(error);
       return;
     }
     // A reset takes the queued writes along: one error says both.
