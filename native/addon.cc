@@ -29,16 +29,38 @@ constexpr napi_type_tag kPollerTag = {0x6f6e65776169744aULL, 0x706f6c6c65720001U
 struct Environment {
   TraceSlotRef slot = std::make_shared<TraceSlot>();
   std::unique_ptr<Trace> trace;
+  /** By number: the descriptors that were opened here and not closed. A worker that is terminated runs no JavaScript that could. */
+  std::vector<bool> owned;
 
   void end_trace() {
     slot->active = nullptr;
     trace.reset();
+  }
+
+  /** `result` is a new descriptor, or -errno. */
+  int64_t own(int64_t result) {
+    if (result < 0) return result;
+    if (static_cast<size_t>(result) >= owned.size()) owned.resize(static_cast<size_t>(result) + 1);
+    owned[static_cast<size_t>(result)] = true;
+    return result;
+  }
+  void disown(int fd) {
+    if (static_cast<size_t>(fd) < owned.size()) owned[static_cast<size_t>(fd)] = false;
+  }
+
+  void end() {
+    end_trace();
+    for (size_t fd = 0; fd < owned.size(); ++fd) {
+      if (owned[fd]) ::close(static_cast<int>(fd));
+    }
+    owned.clear();
   }
 };
 
 Environment& environment(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
 Trace* trace_of(Napi::Env env) { return environment(env).slot->active; }
 Napi::Value number(Napi::Env env, double value) { return Napi::Number::New(env, value); }
+Napi::Value opened(Napi::Env env, int64_t result) { return number(env, static_cast<double>(environment(env).own(result))); }
 
 /** Milliseconds to nanoseconds, rounded up so that a wait never ends early; negative or infinite: forever. */
 int64_t to_timeout_ns(double ms) {
@@ -274,14 +296,14 @@ Napi::Value listen(const Napi::CallbackInfo& info) {
   if (!address) return {};
   const int backlog = args.integer(2, "backlog");
   if (!args.ok()) return {};
-  return number(info.Env(), tcp_listen(trace_of(info.Env()), *address, backlog, args.boolean(3)));
+  return opened(info.Env(), tcp_listen(trace_of(info.Env()), *address, backlog, args.boolean(3)));
 }
 
 Napi::Value connect(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto address = address_argument(args, info.Env());
   if (!address) return {};
-  return number(info.Env(), tcp_connect(trace_of(info.Env()), *address));
+  return opened(info.Env(), tcp_connect(trace_of(info.Env()), *address));
 }
 
 Napi::Value accept(const Napi::CallbackInfo& info) {
@@ -289,7 +311,7 @@ Napi::Value accept(const Napi::CallbackInfo& info) {
   const int fd = args.fd(0);
   if (!args.ok()) return {};
   SocketAddress peer;
-  return number(info.Env(), tcp_accept(trace_of(info.Env()), fd, &peer));
+  return opened(info.Env(), tcp_accept(trace_of(info.Env()), fd, &peer));
 }
 
 /** Runs `call` on an fd and a piece of memory, retried after EINTR. */
@@ -334,6 +356,7 @@ Napi::Value close(const Napi::CallbackInfo& info) {
   if (!args.ok()) return {};
   Trace* trace = trace_of(info.Env());
   const uint64_t start = trace ? monotonic_ns() : 0;
+  environment(info.Env()).disown(fd);
   const int64_t result = outcome(::close(fd));
   if (trace) trace->syscall(start, Syscall::kClose, fd, 0, result);
   return number(info.Env(), static_cast<double>(result));
@@ -341,7 +364,7 @@ Napi::Value close(const Napi::CallbackInfo& info) {
 
 /** A descriptor in reserve: closing it makes room to accept, and so to shed, a connection when the table is full. */
 Napi::Value open_spare(const Napi::CallbackInfo& info) {
-  return number(info.Env(), static_cast<double>(outcome(::open("/dev/null", O_RDONLY | O_CLOEXEC))));
+  return opened(info.Env(), outcome(::open("/dev/null", O_RDONLY | O_CLOEXEC)));
 }
 
 Napi::Value socket_error(const Napi::CallbackInfo& info) {
@@ -422,8 +445,8 @@ Napi::Value trace_text(const Napi::CallbackInfo& info) {
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   auto* data = new Environment();
   env.SetInstanceData(data);
-  // The trace reaches the disk also when the program ends by process.exit or a worker is terminated.
-  env.AddCleanupHook([data] { data->end_trace(); });
+  // The trace reaches the disk also when the program ends by process.exit or a worker is terminated, and its peers learn that it is gone.
+  env.AddCleanupHook([data] { data->end(); });
   exports.Set("Poller", PollerWrap::define(env));
   exports.Set("Turn", TurnWrap::define(env));
   const std::pair<const char*, Napi::Value (*)(const Napi::CallbackInfo&)> functions[] = {

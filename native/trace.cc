@@ -69,7 +69,6 @@ Trace::Trace(Fd file, size_t ring_records) : file_(std::move(file)), origin_(mon
 }
 
 Trace::~Trace() {
-  if (lost_pending_ > 0) reserve(1);
   if (!writer_.joinable()) return;
   {
     std::lock_guard lock(mutex_);
@@ -77,6 +76,8 @@ Trace::~Trace() {
   }
   wake_.notify_one();
   writer_.join();
+  // The ring is empty now: there is room to tell of what did not fit before.
+  if (lost_pending_ > 0 && reserve(1)) drain();
 }
 
 void Trace::wait(uint64_t start, Syscall call, int64_t timeout_ns, int64_t result) {
@@ -84,8 +85,8 @@ void Trace::wait(uint64_t start, Syscall call, int64_t timeout_ns, int64_t resul
 }
 
 void Trace::control(uint64_t start, int op, int fd, uint32_t generation, uint32_t mask, int64_t result) {
-  push({since_start(start), static_cast<uint8_t>(Kind::kControl), static_cast<uint8_t>(op), static_cast<uint16_t>(mask), fd, generation, task_, result,
-        monotonic_ns() - start, 0});
+  push({since_start(start), static_cast<uint8_t>(Kind::kControl), static_cast<uint8_t>(op), 0, fd, generation, task_, result,
+        monotonic_ns() - start, static_cast<int64_t>(mask)});
 }
 
 void Trace::ready(int fd, uint32_t generation, uint32_t events) {

@@ -22,7 +22,7 @@ namespace onewait {
 
 enum class Kind : uint8_t {
   kWait = 1,     // code: Syscall; arg: timeout asked in ns (-1: none); result: ready count or -errno; duration: time blocked
-  kControl,      // code: EPOLL_CTL_*; mask: epoll events; result
+  kControl,      // code: EPOLL_CTL_*; arg: epoll events; result
   kReady,        // mask: kRead | kWrite
   kSyscall,      // code: Syscall; arg: bytes asked; result: the return value or -errno; duration
   kSpawn,        // task; arg: parent task; a kText with its name comes before

@@ -2,7 +2,7 @@
 
 import { compose } from './compose.ts';
 import { currentTask } from './current.ts';
-import { type Coroutine, type Discardable, type Operation, startedWait, Trap, type Waiter } from './operation.ts';
+import { type Coroutine, type Operation, startedWait, Trap, type Waiter } from './operation.ts';
 import { Scope } from './scope.ts';
 import { isGenerator, isOperation, type Main, Task } from './task.ts';
 
@@ -24,12 +24,9 @@ function check(items: unknown, name: string): void {
 /** Runs all at once: their values in the same order. The first failure cancels the others. */
 export function all<T>(items: ReadonlyArray<Contender<T>>): Operation<T[]> {
   check(items, 'all');
-  return compose('all', function* (): Coroutine<T[]> {
+  const steps = function* (): Coroutine<T[]> {
     const owner = currentTask();
-    if (owner.cancelled !== null) {
-      discard(items);
-      throw owner.cancelled;
-    }
+    if (owner.cancelled !== null) throw owner.cancelled;
     const scope = new Scope(owner);
     const body = scope.spawn(
       function* (): Coroutine<T[]> {
@@ -41,9 +38,9 @@ export function all<T>(items: ReadonlyArray<Contender<T>>): Operation<T[]> {
       { name: owner.name },
     );
     yield* scope.join(false);
-    discard(items);
     return scope.conclude(body, null);
-  });
+  };
+  return compose('all', steps, items);
 }
 
 /**
@@ -53,12 +50,9 @@ export function all<T>(items: ReadonlyArray<Contender<T>>): Operation<T[]> {
 export function race<T>(items: ReadonlyArray<Contender<T>>): Operation<T> {
   check(items, 'race');
   if (items.length === 0) throw new RangeError('race() of nothing would never be done');
-  return compose('race', function* (): Coroutine<T> {
+  const steps = function* (): Coroutine<T> {
     const owner = currentTask();
-    if (owner.cancelled !== null) {
-      discard(items);
-      throw owner.cancelled;
-    }
+    if (owner.cancelled !== null) throw owner.cancelled;
     const losers = new Scope(owner);
     const tasks = new Map<Trap<T>, Task<T>>();
     const contenders = items.map((item) => {
@@ -77,15 +71,10 @@ export function race<T>(items: ReadonlyArray<Contender<T>>): Operation<T> {
       for (const task of tasks.values()) task.cancel('another was first');
       losers.cancel('another was first');
       yield* losers.join(false);
-      discard(items);
       for (const task of tasks.values()) if (task.state === 'done') dispose(task.outcome);
     }
-  });
-}
-
-/** Operations that were not begun, because it was over before: nobody forgot them. */
-function discard(items: readonly unknown[]): void {
-  for (const item of items) (item as Partial<Discardable>).discard?.();
+  };
+  return compose('race', steps, items);
 }
 
 function nameOf(item: unknown, owner: Task): string {

@@ -6,29 +6,41 @@ import type { Runnable } from './loop.ts';
 import type { Coroutine, Discardable, Operation, Trap, Waiter } from './operation.ts';
 import type { Task } from './task.ts';
 
+const NONE: readonly unknown[] = [];
+
 /**
  * Makes a lazy, single-use operation of `steps`. With `yield*` it is delegated to and costs nothing of its own; with `await` it is driven
- * here on behalf of the task that made it.
+ * here on behalf of the task that made it. `parts` are the operations that it was made of, if any.
  */
-export function compose<T>(what: string, steps: () => Coroutine<T>): Operation<T> {
-  return new Composite(what, steps);
+export function compose<T>(what: string, steps: () => Coroutine<T>, parts: readonly unknown[] = NONE): Operation<T> {
+  return new Composite(what, steps, parts);
+}
+
+/** Operations that are not needed in the end, because it was over before they began: whoever made them did not forget them. */
+function discard(operations: readonly unknown[]): void {
+  for (const operation of operations) (operation as Partial<Discardable>).discard?.();
 }
 
 class Composite<T> implements Operation<T>, Discardable {
   private readonly what: string;
   private readonly task: Task;
+  private readonly parts: readonly unknown[];
   private steps: (() => Coroutine<T>) | null;
 
-  constructor(what: string, steps: () => Coroutine<T>) {
+  constructor(what: string, steps: () => Coroutine<T>, parts: readonly unknown[]) {
     this.what = what;
     this.steps = steps;
+    this.parts = parts;
     this.task = currentTask();
     this.task.unused++;
   }
 
   /** @internal */
   discard(): void {
-    if (this.steps !== null) this.begin();
+    if (this.steps === null) return;
+    this.steps = null;
+    this.task.unused--;
+    discard(this.parts);
   }
 
   [Symbol.iterator](): Iterator<Trap, T, unknown> {
@@ -45,6 +57,14 @@ class Composite<T> implements Operation<T>, Discardable {
     );
   }
 
+  private *take(steps: Coroutine<T>): Coroutine<T> {
+    try {
+      return yield* steps;
+    } finally {
+      discard(this.parts);
+    }
+  }
+
   private begin(): Coroutine<T> {
     const { steps } = this;
     if (steps === null) {
@@ -55,7 +75,7 @@ class Composite<T> implements Operation<T>, Discardable {
     }
     this.steps = null;
     this.task.unused--;
-    return steps();
+    return this.parts.length === 0 ? steps() : this.take(steps());
   }
 }
 

@@ -27,7 +27,16 @@ export function systemError(syscall: string, errno: number, details: SystemError
 }
 
 export function isSystemError(error: unknown): error is SystemError {
-  return error instanceof Error && typeof (error as SystemError).syscall === 'string';
+  return isA(Error, error) && typeof (error as SystemError).syscall === 'string';
+}
+
+/** `instanceof`, for what may be a proxy that throws. */
+function isA<T>(type: abstract new (...args: never[]) => T, value: unknown): value is T {
+  try {
+    return value instanceof type;
+  } catch {
+    return false;
+  }
 }
 
 /** The base of onewait's own errors. */
@@ -55,6 +64,11 @@ export class Cancelled extends OnewaitError {
   constructor(reason?: unknown) {
     const why = reason === undefined ? '' : `: ${shown(reason)}`;
     super('ERR_CANCELLED', `cancelled${why}`, reason === undefined ? undefined : { cause: reason });
+  }
+
+  /** A cancellation that is passed on stays the same. @internal */
+  static of(reason: unknown): Cancelled {
+    return isA(Cancelled, reason) ? reason : new Cancelled(reason);
   }
 }
 

@@ -115,6 +115,7 @@ export class Loop {
 
   /** What follows a wait. Called by the host once per batch, and by `turn`. */
   readonly dispatch = (): void => {
+    this.tracer?.onBehalfOf(this.guest);
     try {
       this.wake();
       this.expire();
@@ -422,6 +423,7 @@ export class Loop {
 
   /** Gives the blocking call back to libuv. */
   stop(): void {
+    this.tracer?.onBehalfOf(this.guest);
     this.flush();
     this.reference(false);
     this.hosted = false;

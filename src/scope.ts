@@ -176,7 +176,7 @@ export function scope<T>(body: ScopeBody<T>): Operation<T> {
 export function timeout<T>(ms: number, body: ScopeBody<T> | Operation<T>): Operation<T> {
   milliseconds(ms);
   const make = typeof body === 'function' ? body : (): Operation<T> => body;
-  return compose('timeout', () => run(make, ms, false));
+  return compose('timeout', () => run(make, ms, false), [body]);
 }
 
 /** Runs `body` to its end, whatever is cancelled around it: for clean-up that has to wait. */

@@ -5,7 +5,7 @@
 //   hear of the cancellation of what surrounds it.
 // - Whoever joins gets the outcome. A failure that nobody joined by the end of the turn is reported once, by the loop.
 
-import { Identity, isRunning, runAs, setStepping } from './current.ts';
+import { currentTask, getLoop, Identity, isRunning, runAs, setStepping } from './current.ts';
 import { Cancelled, OnewaitError } from './errors.ts';
 import type { Loop, Runnable } from './loop.ts';
 import { type Coroutine, type Operation, Trap, type Waiter } from './operation.ts';
@@ -107,12 +107,13 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
     return this.join()[Symbol.iterator]();
   }
 
-  /** `await task` is `await task.join()`. */
-  then<A = T, B = never>(
-    onFulfilled?: ((value: T) => A | PromiseLike<A>) | null,
-    onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
-  ): PromiseLike<A | B> {
-    return this.join().then(onFulfilled, onRejected);
+  /**
+   * `await task` is `await task.join()`. A getter, for `await` asks for `then` on behalf of the function that awaits, and calls it later, on
+   * nobody's.
+   */
+  get then(): PromiseLike<T>['then'] {
+    const waiter = getLoop() === null ? this.loop.guest : currentTask();
+    return (onFulfilled, onRejected) => runAs(waiter, () => this.join()).then(onFulfilled, onRejected);
   }
 
   /**
@@ -121,7 +122,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
    */
   cancel(reason?: unknown): void {
     if (this.ended || this.cancelled !== null) return;
-    this.cancelled = reason instanceof Cancelled ? reason : new Cancelled(reason);
+    this.cancelled = Cancelled.of(reason);
     if (this.body !== null) {
       this.body = null;
       this.loop.enqueue(this);
@@ -309,7 +310,11 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
     const { resource } = this;
     this.resource = null;
     const fd = resource?.fd ?? -1;
-    if (close) resource?.destroy();
+    if (close) {
+      const before = setStepping(this.self);
+      resource?.destroy();
+      setStepping(before);
+    }
     return fd;
   }
 

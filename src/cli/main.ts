@@ -22,7 +22,9 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 const program = new Command('onewait')
   .description('One blocking call in the whole program, and every coroutine suspended on it.')
   .exitOverride((error) => process.exit(error.exitCode === 1 ? 2 : error.exitCode))
-  .showHelpAfterError(false);
+  .showHelpAfterError(false)
+  // Commander puts its suggestion on a line of its own.
+  .configureOutput({ outputError: (text, write) => write(`${text.trimEnd().replaceAll('\n', ' ')}\n`) });
 
 program
   .command('echo')

@@ -3,6 +3,7 @@
 // When the process has no descriptor left (EMFILE), a spare one is given up to accept and close the connections that wait, so that their
 // peers learn of it, and accepting pauses for a moment: without both, a level-triggered loop would spin. Reported once per episode.
 
+import { currentTask } from '../current.ts';
 import { ClosedError, EAGAIN, ECONNABORTED, EMFILE, systemError } from '../errors.ts';
 import type { Descriptor, DescriptorHandler, Loop } from '../loop.ts';
 import { native, type SocketAddress } from '../native.ts';
@@ -88,6 +89,7 @@ export class Listener implements DescriptorHandler {
   close(): void {
     if (this.closed) return;
     const { fd } = this.descriptor;
+    this.loop.tracer?.onBehalfOf(currentTask());
     this.loop.detach(this.descriptor);
     this.closed = true;
     this.resume();

@@ -14,6 +14,7 @@ import type { Descriptor, DescriptorHandler, Loop } from '../loop.ts';
 import { native, type SocketAddress } from '../native.ts';
 import { type Coroutine, type Operation, Trap } from '../operation.ts';
 import { EVENT_READ, EVENT_WRITE } from '../selectors.ts';
+import type { Task } from '../task.ts';
 import { bytes, integer, signalOf, type WaitOptions } from '../validate.ts';
 import { ByteQueue } from './byte-queue.ts';
 import { iterate, type OperationIterator } from './iterate.ts';
@@ -281,6 +282,8 @@ export class Stream implements DescriptorHandler {
   private input: ByteQueue | null = null;
   private readError: Error | null = null;
   private writeError: Error | null = null;
+  /** Whose bytes are queued; known only while tracing. */
+  private lastWriter: Task | null = null;
   private backlog: ByteQueue | null = null;
   private sentEnd = false;
   private local: SocketAddress | undefined;
@@ -549,6 +552,7 @@ export class Stream implements DescriptorHandler {
   beginWrite(trap: Write): void {
     this.check('write to');
     trap.task.resource = this;
+    if (this.loop.tracer !== null) this.lastWriter = trap.task;
     if (this.writer !== null)
       throw new BusyError(`write to fd ${this.number}`, String(this.writer.task), String(trap.task));
     this.throwWriteError();
@@ -615,6 +619,7 @@ export class Stream implements DescriptorHandler {
   /** @internal */
   onWritable(): boolean {
     const { backlog } = this;
+    if (this.lastWriter !== null) this.loop.tracer?.onBehalfOf(this.lastWriter);
     try {
       while (backlog !== null && backlog.length > 0) {
         const data = backlog.peek();
@@ -633,6 +638,7 @@ export class Stream implements DescriptorHandler {
 
   /** @internal */
   onUnwritten(written: number, rest: Uint8Array): void {
+    if (this.lastWriter !== null) this.loop.tracer?.onBehalfOf(this.lastWriter);
     if (written < 0) this.writeFailed(this.error('write', written));
     else this.enqueue(rest);
   }

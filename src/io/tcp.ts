@@ -186,6 +186,7 @@ class Connect extends Trap<Descriptor> implements DescriptorHandler {
   onUnwritten(): void {}
 
   protected override undo(): void {
+    this.task.loop.tracer?.onBehalfOf(this.task);
     close(this.task.loop, this.descriptor!);
   }
   override describe(): string {

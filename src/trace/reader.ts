@@ -1,6 +1,6 @@
 // Reads a trace file record by record, in bounded memory, and trusts none of it: a damaged file gives one clear error with its offset.
 
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { OnewaitError } from '../errors.ts';
 import { HEADER_BYTES, Kind, MAGIC, RECORD_BYTES, VERSION } from './record.ts';
 
@@ -29,7 +29,8 @@ export interface TraceHeader {
 }
 
 const RECORDS_AT_ONCE = 4096;
-const MAX_TEXT = 4096;
+/** What native/trace.cc cuts texts to. */
+const MAX_TEXT = 480;
 
 /** The file is no trace, or not a whole one. */
 class TraceError extends OnewaitError {
@@ -43,14 +44,17 @@ class TraceError extends OnewaitError {
  * @throws TraceError when it is not a trace, was written by a newer version, or (while iterating) is damaged; SystemError of open(2)
  */
 export function readTrace(path: string): { header: TraceHeader; records: Generator<TraceRecord, void, undefined> } {
-  const fd = openSync(path, 'r');
+  // Opening a FIFO would wait for somebody to write to it.
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     if (!fstatSync(fd).isFile()) throw new TraceError(path, 'is no regular file, so no trace either');
     const head = Buffer.alloc(HEADER_BYTES);
     const length = readSync(fd, head, 0, HEADER_BYTES, 0);
-    if (length < HEADER_BYTES || head.toString('latin1', 0, 8) !== MAGIC)
-      throw new TraceError(path, 'is no trace of onewait');
+    if (length === 0) throw new TraceError(path, 'is empty, so no trace');
+    if (head.toString('latin1', 0, 8) !== MAGIC) throw new TraceError(path, `is no trace of onewait: it does not begin with ${MAGIC} at offset 0`);
+    if (length < HEADER_BYTES) throw new TraceError(path, `ends in the middle of its header, at offset ${length}: it was cut off`);
     const version = head.readUInt32LE(8);
+    if (version === 0) throw new TraceError(path, 'is damaged at offset 8: there is no format 0');
     if (version > VERSION)
       throw new TraceError(
         path,
@@ -104,16 +108,20 @@ function* readRecords(path: string, fd: number): Generator<TraceRecord, void, un
         if (record.result < 0 || record.result > MAX_TEXT)
           throw new TraceError(path, `is damaged at offset ${where}: a text of ${record.result} bytes`);
         const slots = Math.ceil(record.result / RECORD_BYTES) * RECORD_BYTES;
-        if (!need(slots)) break;
+        if (!need(slots)) throw cutOff(path, where);
         const at = take(slots);
         record.text = buffer.toString('utf8', at, at + record.result);
       }
       yield record;
     }
-    if (end > start) throw new TraceError(path, `ends in the middle of a record, at offset ${offset}: it was cut off`);
+    if (end > start) throw cutOff(path, offset);
   } finally {
     closeSync(fd);
   }
+}
+
+function cutOff(path: string, offset: number): TraceError {
+  return new TraceError(path, `ends in the middle of a record, at offset ${offset}: it was cut off`);
 }
 
 function decode(buffer: Buffer, at: number): TraceRecord {

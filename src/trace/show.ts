@@ -9,19 +9,16 @@ import { EndKind, Kind, OpenKind, SYSCALLS, TextKind, WaitKind } from './record.
 
 const CONTROLS = ['?', 'ADD', 'DEL', 'MOD'];
 const EPOLL_FLAGS: ReadonlyArray<[number, string]> = [
-  [1, 'IN'],
-  [4, 'OUT'],
-  [8, 'ERR'],
-  [16, 'HUP'],
+  [0x1, 'IN'],
+  [0x2, 'PRI'],
+  [0x4, 'OUT'],
   [0x2000, 'RDHUP'],
+  [0x80000000, 'ET'],
 ];
 /** Longest a turn can grow before its lines are let go: memory stays bounded whatever the file says. */
 const MAX_HELD = 65_536;
-
-interface Line {
-  text: string;
-  record: TraceRecord;
-}
+/** Names of each sort that are kept; the oldest goes first. */
+const MAX_NAMES = 65_536;
 
 /** Turns records into lines. `push` takes one record and returns the lines that are complete; `end` returns the rest. */
 export class TraceFormatter {
@@ -29,18 +26,23 @@ export class TraceFormatter {
   private readonly descriptors = new Map<number, string>();
   private readonly waits = new Map<number, string>();
   private readonly errors = new Map<number, string>();
-  private held: Line[] = [];
+  private held: string[] = [];
+  /** Where in `held` the readiness of a descriptor stands that woke nobody yet. */
+  private readonly causes = new Map<number, number>();
 
   push(record: TraceRecord): string[] {
     const text = this.format(record);
     const done = record.kind === Kind.wait || this.held.length >= MAX_HELD ? this.end() : [];
-    if (text !== null) this.held.push({ text: `${(record.t / 1e9).toFixed(6).padStart(12)}  ${text}`, record });
+    if (text === null) return done;
+    if (record.kind === Kind.ready) this.causes.set(record.fd, this.held.length);
+    this.held.push(`${(record.t / 1e9).toFixed(6).padStart(12)}  ${text}`);
     return done;
   }
 
   end(): string[] {
-    const lines = this.held.map((line) => line.text);
+    const lines = this.held;
     this.held = [];
+    this.causes.clear();
     return lines;
   }
 
@@ -49,12 +51,12 @@ export class TraceFormatter {
     switch (kind) {
       case Kind.wait: {
         const timeout = arg < 0 ? '-1' : `${(arg / 1e6).toFixed(arg % 1e6 === 0 ? 0 : 3)} ms`;
-        const outcome = result < 0 ? getSystemErrorName(result) : `${result} ready`;
-        return column(`wait(timeout=${timeout}) = ${outcome}`, `blocked ${ms(record.duration)}`);
+        const brought = result < 0 ? errorName(result) : `${result} ready`;
+        return column(`wait(timeout=${timeout}) = ${brought}`, `blocked ${ms(record.duration)}`);
       }
       case Kind.control:
         return column(
-          `epoll_ctl(${CONTROLS[record.code] ?? '?'}, ${fd}, ${flags(record.mask)}) = ${outcome(result)}`,
+          `epoll_ctl(${CONTROLS[record.code] ?? '?'}, ${fd}, ${flags(arg)}) = ${outcome(result)}`,
           this.whose(task),
         );
       case Kind.ready:
@@ -112,11 +114,10 @@ export class TraceFormatter {
     const wake = `=> resume ${this.taskName(task)}`;
     const runnable = `runnable ${ms(record.arg)}`;
     if (record.code === WaitKind.descriptor) {
-      const cause = this.held.find(
-        (line) => line.record.kind === Kind.ready && line.record.fd === fd && !line.text.includes('=> resume'),
-      );
+      const cause = this.causes.get(fd);
       if (cause !== undefined) {
-        cause.text = `${`${cause.text}  ${wake}`.padEnd(70)}  ${runnable}`;
+        this.causes.delete(fd);
+        this.held[cause] = `${`${this.held[cause]}  ${wake}`.padEnd(70)}  ${runnable}`;
         return null;
       }
     }
@@ -125,10 +126,10 @@ export class TraceFormatter {
   }
 
   private remember(record: TraceRecord): void {
-    if (record.code === TextKind.taskName) this.tasks.set(record.task, record.text);
-    else if (record.code === TextKind.descriptorName) this.descriptors.set(record.fd, record.text);
-    else if (record.code === TextKind.waitName) this.waits.set(record.task, record.text);
-    else if (record.code === TextKind.error) this.errors.set(record.task, record.text);
+    if (record.code === TextKind.taskName) keep(this.tasks, record.task, record.text);
+    else if (record.code === TextKind.descriptorName) keep(this.descriptors, record.fd, record.text);
+    else if (record.code === TextKind.waitName) keep(this.waits, record.task, record.text);
+    else if (record.code === TextKind.error) keep(this.errors, record.task, record.text);
   }
 
   private taskName(task: number): string {
@@ -144,6 +145,16 @@ export class TraceFormatter {
   }
 }
 
+/** Remembers a name, which comes from a file: on a terminal it must neither end the line nor do anything else. */
+function keep(names: Map<number, string>, key: number, text: string): void {
+  if (names.size >= MAX_NAMES && !names.has(key)) names.delete(names.keys().next().value!);
+  names.set(key, text.replace(/\p{Cc}/gu, '?'));
+}
+
+function errorName(errno: number): string {
+  return errno >= -4095 ? getSystemErrorName(errno) : `error ${errno}`;
+}
+
 function column(left: string, right: string): string {
   return right === '' ? left : `${left.padEnd(56)}  ${right}`;
 }
@@ -153,7 +164,7 @@ function ms(ns: number): string {
 }
 
 function outcome(result: number): string {
-  return result < 0 ? `-1 ${getSystemErrorName(result)}` : String(result);
+  return result < 0 ? `-1 ${errorName(result)}` : String(result);
 }
 
 function events(mask: number): string {

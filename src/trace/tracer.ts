@@ -2,7 +2,7 @@
 // Where tracing is off there is no tracer, and the points cost one comparison each. System calls are recorded by native code itself.
 
 import type { Loop } from '../loop.ts';
-import { checked, native } from '../native.ts';
+import { native } from '../native.ts';
 import type { Trap } from '../operation.ts';
 import type { Task, TaskState } from '../task.ts';
 import { EndKind, Kind, type OpenKind, TextKind, WaitKind } from './record.ts';
@@ -13,7 +13,7 @@ const RING_RECORDS = 1 << 18;
 export class Tracer {
   private readonly loop: Loop;
   /** What is suspended: on which descriptor, which may be closed when it resumes, and since when it is runnable again. */
-  private readonly suspended = new Map<Trap, { fd: number; generation: number; settledAt: number }>();
+  private readonly suspended = new WeakMap<Trap, { fd: number; generation: number; settledAt: number }>();
 
   constructor(loop: Loop) {
     this.loop = loop;
@@ -96,15 +96,34 @@ function describeError(error: unknown): string {
   }
 }
 
+/** What open(2) says of what must not be overwritten, or cannot be. */
+const NO_TRACE_FILE: Record<string, string> = {
+  EINVAL: 'it exists, and is no regular file',
+  ENXIO: 'it exists, and is no regular file',
+  EISDIR: 'it is a directory',
+  ELOOP: 'it is a symbolic link, which may lead anywhere',
+};
+
 /** Starts recording what `loop` does. @throws SystemError when the file cannot be made */
 export function startTracer(loop: Loop, path: string): void {
   if (loop.tracer !== null) return;
-  checked('open', native.traceOpen(path, RING_RECORDS), { address: path });
+  const result = native.traceOpen(path, RING_RECORDS);
+  if (result < 0) {
+    const error = systemError('open', result);
+    error.message = `cannot record a trace in ${path}: ${NO_TRACE_FILE[error.code] ?? error.message}`;
+    throw error;
+  }
   loop.tracer = new Tracer(loop);
 }
 
 /** Stops recording: everything is in the file when this returns. Returns how many records were lost. */
 export function stopTracer(loop: Loop): number {
   loop.tracer = null;
-  return native.traceClose();
+  const lost = native.traceClose();
+  if (lost > 0) {
+    process.emitWarning(`the trace is not complete: ${lost} records are missing, for want of memory or room on the disk`, {
+      code: 'ONEWAIT_TRACE_LOST',
+    });
+  }
+  return lost;
 }
