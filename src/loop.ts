@@ -115,7 +115,6 @@ export class Loop {
 
   /** What follows a wait. Called by the host once per batch, and by `turn`. */
   readonly dispatch = (): void => {
-    this.tracer?.onBehalfOf(this.guest);
     try {
       this.wake();
       this.expire();
@@ -143,6 +142,8 @@ export class Loop {
   }
 
   private wakeReady(descriptor: Descriptor, events: number): void {
+    // Handlers say whom they act for; what is left is nobody's doing.
+    this.tracer?.onBehalfOf(this.guest);
     let unwanted = 0;
     if (events & EVENT_READ && !this.wakeOne(descriptor.readers) && !descriptor.handler?.onReadable())
       unwanted |= EVENT_READ | EVENT_EDGE;

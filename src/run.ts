@@ -133,9 +133,9 @@ export function runBlocking<T>(main: Coroutine<T> | (() => Coroutine<T>), option
     );
   const driver = new NativeDriver(poller);
   const loop = new Loop(driver, true);
-  if (options.trace !== undefined) startTracer(loop, options.trace);
   setLoop(loop);
   try {
+    if (options.trace !== undefined) startTracer(loop, options.trace);
     const run = new Run<T>(loop, main, options, () => {});
     while (!run.over) {
       if (loop.stuck) throw deadlock(run.tasks);

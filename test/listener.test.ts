@@ -238,43 +238,46 @@ describe('without a descriptor left', () => {
     return Number(fields[11]) + Number(fields[12]);
   }
 
-  test.each(['epoll', 'poll', 'select'])('a server on %s sheds, warns once, serves the others, does not spin, and recovers', async (poller) => {
-    needs('bash');
-    const child = script(server, { wrap: ['bash', '-c', 'ulimit -n 64; exec "$@"', 'bash'], args: [poller] });
-    const port = Number((await child.says(/^port (\d+)$/m))[1]);
-    const before = socketCount(child.pid);
-    const first = await dial(port);
-    expect(await echoes(first)).toBe(true);
+  test.each(['epoll', 'poll', 'select'])(
+    'a server on %s sheds, warns once, serves the others, does not spin, and recovers',
+    async (poller) => {
+      needs('bash');
+      const child = script(server, { wrap: ['bash', '-c', 'ulimit -n 64; exec "$@"', 'bash'], args: [poller] });
+      const port = Number((await child.says(/^port (\d+)$/m))[1]);
+      const before = socketCount(child.pid);
+      const first = await dial(port);
+      expect(await echoes(first)).toBe(true);
 
-    const clients: Socket[] = [];
-    for (let i = 0; i < 100; i++) clients.push(await dial(port));
-    const outcomes = await Promise.all(clients.map(echoes));
-    const served = outcomes.filter(Boolean).length;
-    expect(served).toBeGreaterThan(10);
-    // Whoever was not served was told so: its connection has ended, and did not hang.
-    expect(outcomes.length - served).toBeGreaterThan(30);
-    expect(await echoes(first)).toBe(true);
-    expect(child.stderr.match(/ONEWAIT_ACCEPT_EXHAUSTED/g)).toHaveLength(1);
-    expect(child.stderr).toContain('EMFILE');
+      const clients: Socket[] = [];
+      for (let i = 0; i < 100; i++) clients.push(await dial(port));
+      const outcomes = await Promise.all(clients.map(echoes));
+      const served = outcomes.filter(Boolean).length;
+      expect(served).toBeGreaterThan(10);
+      // Whoever was not served was told so: its connection has ended, and did not hang.
+      expect(outcomes.length - served).toBeGreaterThan(30);
+      expect(await echoes(first)).toBe(true);
+      expect(child.stderr.match(/ONEWAIT_ACCEPT_EXHAUSTED/g)).toHaveLength(1);
+      expect(child.stderr).toContain('EMFILE');
 
-    // More of them, shed as long as nothing gets free.
-    const used = ticks(child);
-    for (let i = 0; i < 20; i++) expect(await echoes(await dial(port))).toBe(false);
-    expect(ticks(child) - used).toBeLessThan(100);
-    expect(child.stderr.match(/ONEWAIT_ACCEPT_EXHAUSTED/g)).toHaveLength(1);
+      // More of them, shed as long as nothing gets free.
+      const used = ticks(child);
+      for (let i = 0; i < 20; i++) expect(await echoes(await dial(port))).toBe(false);
+      expect(ticks(child) - used).toBeLessThan(100);
+      expect(child.stderr.match(/ONEWAIT_ACCEPT_EXHAUSTED/g)).toHaveLength(1);
 
-    for (const client of clients) client.destroy();
-    await until('the connections are gone', () => socketCount(child.pid) <= before + 1);
-    for (let i = 0; i < 20; i++) {
-      const client = await dial(port);
-      expect(await echoes(client)).toBe(true);
-      client.destroy();
-    }
-    expect(await echoes(first)).toBe(true);
-    first.destroy();
-    child.process.kill();
-    expect((await child.end()).signal).toBe('SIGTERM');
-  });
+      for (const client of clients) client.destroy();
+      await until('the connections are gone', () => socketCount(child.pid) <= before + 1);
+      for (let i = 0; i < 20; i++) {
+        const client = await dial(port);
+        expect(await echoes(client)).toBe(true);
+        client.destroy();
+      }
+      expect(await echoes(first)).toBe(true);
+      first.destroy();
+      child.process.kill();
+      expect((await child.end()).signal).toBe('SIGTERM');
+    },
+  );
 
   test('a listener that is closed while it pauses lets the process end', async () => {
     needs('bash');

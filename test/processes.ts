@@ -26,7 +26,9 @@ export function needs(...programs: string[]): void {
   const missing = programs.filter((program) => spawnSync('sh', ['-c', `command -v ${program}`]).status !== 0);
   if (missing.length === 0) return;
   const packages = missing.map((program) => PACKAGES[program] ?? program).join(' ');
-  throw new Error(`this test talks to ${missing.join(' and ')}, which is not installed: apt-get install -y ${packages}`);
+  throw new Error(
+    `this test talks to ${missing.join(' and ')}, which is not installed: apt-get install -y ${packages}`,
+  );
 }
 
 export interface Ended {
@@ -69,7 +71,8 @@ export class Child {
   async says(pattern: RegExp, from: 'stdout' | 'stderr' = 'stdout'): Promise<RegExpMatchArray> {
     return until(`${this.process.spawnargs.join(' ')} says ${pattern}`, () => {
       const match = this[from].match(pattern);
-      if (match === null && this.process.exitCode !== null) throw new Error(`it ended with ${this.process.exitCode}: ${this.stdout}${this.stderr}`);
+      if (match === null && this.process.exitCode !== null)
+        throw new Error(`it ended with ${this.process.exitCode}: ${this.stdout}${this.stderr}`);
       return match;
     });
   }
@@ -81,9 +84,20 @@ export class Child {
 }
 
 /** Runs JavaScript (an ES module) that may import `onewait` in a Node of its own. */
-export function script(source: string, options: { wrap?: readonly string[]; args?: readonly string[]; env?: NodeJS.ProcessEnv } = {}): Child {
+export function script(
+  source: string,
+  options: { wrap?: readonly string[]; args?: readonly string[]; env?: NodeJS.ProcessEnv } = {},
+): Child {
   const code = `import { all, race, run, runBlocking, scope, sleep, spawn, tcp, timeout } from ${JSON.stringify(library)};\n${source}`;
-  const command = [...(options.wrap ?? []), process.execPath, '--input-type=module', '--eval', code, '--', ...(options.args ?? [])];
+  const command = [
+    ...(options.wrap ?? []),
+    process.execPath,
+    '--input-type=module',
+    '--eval',
+    code,
+    '--',
+    ...(options.args ?? []),
+  ];
   return new Child(command[0]!, command.slice(1), { cwd: root, env: { ...process.env, ...options.env } });
 }
 

@@ -54,7 +54,11 @@ describe('the README', () => {
     mkdirSync(folder, { recursive: true });
     onTestFinished(() => rmSync(folder, { recursive: true }));
     const file = join(folder, 'server.mjs');
-    writeFileSync(file, transpileModule(source, { compilerOptions: { module: ModuleKind.ESNext, target: ScriptTarget.ES2022 } }).outputText);
+    writeFileSync(
+      file,
+      transpileModule(source, { compilerOptions: { module: ModuleKind.ESNext, target: ScriptTarget.ES2022 } })
+        .outputText,
+    );
     const server = new Child(process.execPath, [file]);
     const socket = await connect(port);
     const echoed = new Promise<string>((resolve, reject) => {

@@ -76,7 +76,9 @@ describe('read', () => {
       const rest = yield* on(conn.read(4));
       kept.push(rest!);
     }
-    expect(Buffer.concat(kept).toString()).toBe(Array.from({ length: 2000 }, (_, i) => String(i).padStart(8, '0')).join(''));
+    expect(Buffer.concat(kept).toString()).toBe(
+      Array.from({ length: 2000 }, (_, i) => String(i).padStart(8, '0')).join(''),
+    );
     peer.destroy();
     conn.destroy();
   });
@@ -398,7 +400,9 @@ describe('readInto', () => {
       (buffer: ArrayBuffer) => (buffer as ArrayBuffer & { resize(length: number): void }).resize(0),
     ]) {
       const [conn, peer] = yield* withPeer();
-      const buffer = new (ArrayBuffer as unknown as new (length: number, options: object) => ArrayBuffer)(16, { maxByteLength: 32 });
+      const buffer = new (ArrayBuffer as unknown as new (length: number, options: object) => ArrayBuffer)(16, {
+        maxByteLength: 32,
+      });
       const reader = style.spawn(() => thrownBy(() => conn.readInto(new Uint8Array(buffer, 0, 16))));
       yield* settle();
       take(buffer);
@@ -474,7 +478,12 @@ describe('readUntil', () => {
       peer.write(piece);
       yield* settle();
     }
-    expect(yield* on(reader)).toEqual(['GET / HTTP/1.1\r\nHost: x\r\n\r\n', 'second\r\n\r\n', 'third\r\n\r\n', '\r\n\r\n']);
+    expect(yield* on(reader)).toEqual([
+      'GET / HTTP/1.1\r\nHost: x\r\n\r\n',
+      'second\r\n\r\n',
+      'third\r\n\r\n',
+      '\r\n\r\n',
+    ]);
     peer.destroy();
     conn.destroy();
   });
@@ -701,10 +710,17 @@ describe('write', () => {
         for (let i = 0; i < 100_000; i++) yield* client.write(Uint8Array.of(i & 0xff));
         yield* client.close();
       });
-      yield* on(within('100,000 queued writes', until('they are queued', () => client.backlogLength >= 100_000)));
+      yield* on(
+        within(
+          '100,000 queued writes',
+          until('they are queued', () => client.backlogLength >= 100_000),
+        ),
+      );
       const everything = yield* readAll(server);
       expect(everything.length).toBe(filled + 100_000);
-      expect(everything.subarray(filled).equals(Buffer.from(Array.from({ length: 100_000 }, (_, i) => i & 0xff)))).toBe(true);
+      expect(everything.subarray(filled).equals(Buffer.from(Array.from({ length: 100_000 }, (_, i) => i & 0xff)))).toBe(
+        true,
+      );
       yield* on(writer);
       server.destroy();
       void style;
@@ -746,7 +762,9 @@ describe('write', () => {
     const [conn, peer] = yield* withPeer();
     const controller = new AbortController();
     const reason = new Error('no more');
-    const writer = style.spawn(() => thrownBy(() => conn.write(Buffer.alloc(20_000_000), { signal: controller.signal })));
+    const writer = style.spawn(() =>
+      thrownBy(() => conn.write(Buffer.alloc(20_000_000), { signal: controller.signal })),
+    );
     yield* on(until('it is suspended', () => writer.waitingFor !== null));
     controller.abort(reason);
     expect(yield* on(writer)).toBe(reason);
@@ -953,7 +971,12 @@ describe('close', () => {
       }
       expect(yield* on(reader)).toMatchObject({ code: 'ERR_CLOSED', name: 'ClosedError' });
       expect(yield* on(writer)).toMatchObject({ code: 'ERR_CLOSED' });
-      const flushed = yield* on(within('the flush', flusher.then(undefined, (error: unknown) => error)));
+      const flushed = yield* on(
+        within(
+          'the flush',
+          flusher.then(undefined, (error: unknown) => error),
+        ),
+      );
       if (how === 'destroy') expect(flushed).toMatchObject({ code: 'ERR_CLOSED' });
       expect(descriptors().size).toBe(before - 1);
       peer.destroy();
@@ -1083,7 +1106,10 @@ describe('a peer that', () => {
     const [conn, peer] = yield* withPeer();
     const writer = yield* stuckWriter(style, conn, 100_000);
     peer.resetAndDestroy();
-    expect((yield* on(writer)) as { code: string }).toMatchObject({ code: expect.stringMatching(/^(EPIPE|ECONNRESET)$/), syscall: 'write' });
+    expect((yield* on(writer)) as { code: string }).toMatchObject({
+      code: expect.stringMatching(/^(EPIPE|ECONNRESET)$/),
+      syscall: 'write',
+    });
     conn.destroy();
   });
 

@@ -77,7 +77,14 @@ export class Style {
   }
 
   run<T>(scenario: (style: Style) => Scenario<T>, options: RunOptions = {}): Promise<T> {
-    return within('the end of the scenario', run(this.main(() => scenario(this)), { poller: this.poller, ...options }), 30_000);
+    return within(
+      'the end of the scenario',
+      run(
+        this.main(() => scenario(this)),
+        { poller: this.poller, ...options },
+      ),
+      30_000,
+    );
   }
 }
 

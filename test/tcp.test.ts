@@ -35,7 +35,8 @@ describe('a connection', () => {
     const sent = Buffer.alloc(size);
     for (let i = 0; i < size; i += 4) sent.writeUInt32LE(i, i);
     const echo = style.spawn(function* () {
-      for (let chunk = yield* on(server.read()); chunk !== null; chunk = yield* on(server.read())) yield* on(server.write(chunk));
+      for (let chunk = yield* on(server.read()); chunk !== null; chunk = yield* on(server.read()))
+        yield* on(server.write(chunk));
       yield* on(server.close());
     });
     const writer = style.spawn(function* () {
@@ -283,7 +284,8 @@ describe('connecting', () => {
       client.destroy();
       server.destroy();
       listener.close();
-    }));
+    }),
+  );
 });
 
 test('tcp outside of a run says that no loop runs', () => {

@@ -170,6 +170,7 @@ class Connect extends Trap<Descriptor> implements DescriptorHandler {
 
   onWritable(): boolean {
     const { descriptor } = this;
+    this.task.loop.tracer?.onBehalfOf(this.task);
     const result = native.socketError(descriptor!.fd);
     if (result === 0) {
       this.succeed(descriptor!);

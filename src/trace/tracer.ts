@@ -1,6 +1,7 @@
 // The observer: the loop, its tasks and the I/O objects tell it what happens, at few, named points, and it writes records.
 // Where tracing is off there is no tracer, and the points cost one comparison each. System calls are recorded by native code itself.
 
+import { systemError } from '../errors.ts';
 import type { Loop } from '../loop.ts';
 import { native } from '../native.ts';
 import type { Trap } from '../operation.ts';
@@ -14,6 +15,9 @@ export class Tracer {
   private readonly loop: Loop;
   /** What is suspended: on which descriptor, which may be closed when it resumes, and since when it is runnable again. */
   private readonly suspended = new WeakMap<Trap, { fd: number; generation: number; settledAt: number }>();
+
+  /** @internal */
+  onExit: () => void = () => {};
 
   constructor(loop: Loop) {
     this.loop = loop;
@@ -114,10 +118,15 @@ export function startTracer(loop: Loop, path: string): void {
     throw error;
   }
   loop.tracer = new Tracer(loop);
+  // process.exit() runs no cleanup hook of the addon (a worker that is terminated does, and nothing of this).
+  loop.tracer.onExit = () => stopTracer(loop);
+  process.once('exit', loop.tracer.onExit);
 }
 
-/** Stops recording: everything is in the file when this returns. Returns how many records were lost. */
-export function stopTracer(loop: Loop): number {
+/** Stops recording: everything is in the file when this returns. Warns when some of it was lost. */
+export function stopTracer(loop: Loop): void {
+  if (loop.tracer === null) return;
+  process.removeListener('exit', loop.tracer.onExit);
   loop.tracer = null;
   const lost = native.traceClose();
   if (lost > 0) {
@@ -125,5 +134,4 @@ export function stopTracer(loop: Loop): number {
       code: 'ONEWAIT_TRACE_LOST',
     });
   }
-  return lost;
 }
