@@ -89,7 +89,7 @@ export class Style {
 }
 
 export const STYLES: readonly Style[] = [new Style('yield'), new Style('await')];
-export const ALL: readonly Style[] = [
+const ALL: readonly Style[] = [
   ...STYLES,
   new Style('yield', 'poll'),
   new Style('await', 'poll'),

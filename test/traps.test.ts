@@ -352,16 +352,25 @@ describe('a signal', () => {
 });
 
 describe('a wait that was cancelled', () => {
-  test('did not happen: the event goes to the next in line', () =>
+  test('did not happen: the event goes to the next in line, in its own turn', () =>
     simulate(function* (driver) {
       const file = driver.open();
       const first = spawn(() => readable(file.fd));
-      const second = spawn(() => readable(file.fd));
+      let woken = 0;
+      const second = spawn(function* () {
+        yield* readable(file.fd);
+        woken = driver.turns;
+      });
       yield* sleep(1);
       first.cancel();
-      file.ready = EVENT_READ;
+      let happened = 0;
+      driver.at(5, () => {
+        file.ready = EVENT_READ;
+        happened = driver.turns;
+      });
       yield* second;
       expect(first.state).toBe('cancelled');
+      expect(woken).toBe(happened);
     }));
 
   test('in the turn of its event, after the event, has happened', () =>

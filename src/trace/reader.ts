@@ -51,8 +51,10 @@ export function readTrace(path: string): { header: TraceHeader; records: Generat
     const head = Buffer.alloc(HEADER_BYTES);
     const length = readSync(fd, head, 0, HEADER_BYTES, 0);
     if (length === 0) throw new TraceError(path, 'is empty, so no trace');
-    if (head.toString('latin1', 0, 8) !== MAGIC) throw new TraceError(path, `is no trace of onewait: it does not begin with ${MAGIC} at offset 0`);
-    if (length < HEADER_BYTES) throw new TraceError(path, `ends in the middle of its header, at offset ${length}: it was cut off`);
+    if (head.toString('latin1', 0, 8) !== MAGIC)
+      throw new TraceError(path, `is no trace of onewait: it does not begin with ${MAGIC} at offset 0`);
+    if (length < HEADER_BYTES)
+      throw new TraceError(path, `ends in the middle of its header, at offset ${length}: it was cut off`);
     const version = head.readUInt32LE(8);
     if (version === 0) throw new TraceError(path, 'is damaged at offset 8: there is no format 0');
     if (version > VERSION)

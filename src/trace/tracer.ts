@@ -130,8 +130,11 @@ export function stopTracer(loop: Loop): void {
   loop.tracer = null;
   const lost = native.traceClose();
   if (lost > 0) {
-    process.emitWarning(`the trace is not complete: ${lost} records are missing, for want of memory or room on the disk`, {
-      code: 'ONEWAIT_TRACE_LOST',
-    });
+    process.emitWarning(
+      `the trace is not complete: ${lost} records are missing, for want of memory or room on the disk`,
+      {
+        code: 'ONEWAIT_TRACE_LOST',
+      },
+    );
   }
 }
