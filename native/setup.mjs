@@ -86,7 +86,8 @@ if (!typesOnly) {
     'build/Release/onewait.node',
     () => {
       requireToolchain();
-      execute(local('node-gyp'), ['rebuild', '--jobs', 'max']);
+      // By npm, whose configuration (nodedir, proxies) node-gyp would not see otherwise.
+      execute('npm', ['exec', '--offline', '--', 'node-gyp', 'rebuild', '--jobs', 'max']);
     },
   );
   const sources = [...manifest, 'tsconfig.json', 'tsconfig.build.json', 'src', 'bench'];

@@ -33,6 +33,8 @@ export interface Runnable {
 
 /** Told of what happens on a descriptor: a stream or a listener. */
 export interface DescriptorHandler {
+  /** Whose wait a change of interest concerns; null when nobody waits. */
+  readonly actingFor?: Task | null;
   /** Readable, and no read was armed. False: nobody here waits for that. */
   onReadable(): boolean;
   /** Writable. False: nobody here waits for that. */
@@ -142,8 +144,7 @@ export class Loop {
   }
 
   private wakeReady(descriptor: Descriptor, events: number): void {
-    // Handlers say whom they act for; what is left is nobody's doing.
-    this.tracer?.onBehalfOf(this.guest);
+    this.tracer?.onBehalfOf(descriptor.handler?.actingFor ?? this.guest);
     let unwanted = 0;
     if (events & EVENT_READ && !this.wakeOne(descriptor.readers) && !descriptor.handler?.onReadable())
       unwanted |= EVENT_READ | EVENT_EDGE;

@@ -5,9 +5,11 @@ import { closeSync, constants, mkdtempSync, openSync, readdirSync, readSync, rmS
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
+import { type Task, yieldNow } from '../src/index.ts';
 import { checked, native } from '../src/native.ts';
 import { readTrace, type TraceRecord } from '../src/trace/reader.ts';
 import { folder } from './processes.ts';
+import { on, type Scenario } from './styles.ts';
 
 /** Both ends of something: closed once each, however often somebody asks. */
 class Ends {
@@ -141,4 +143,14 @@ export function thrown(action: () => unknown): unknown {
     return error;
   }
   throw new Error('nothing was thrown');
+}
+
+/** Lets others run until `condition` holds. */
+export function* turnsUntil(condition: () => boolean): Scenario<void> {
+  while (!condition()) yield* on(yieldNow());
+}
+
+/** Lets others run until `task` waits for something of ours, or for `what`. */
+export function suspended(task: Task<unknown>, what?: string): Scenario<void> {
+  return turnsUntil(() => task.ended || (what === undefined ? task.waitingFor !== null : task.waitingFor === what));
 }

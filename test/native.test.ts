@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type NativePoller, type NativeTurn, native } from '../src/native.ts';
-import { openDescriptors, pipe, thrown } from './helpers.ts';
+import { openDescriptors, pipe, sockets, thrown } from './helpers.ts';
 import { folder } from './processes.ts';
 
 type Anything = (...args: unknown[]) => unknown;
@@ -387,6 +387,35 @@ describe('classes', () => {
       ),
       { numRuns: 300 },
     );
+    poller.close();
+  });
+
+  test('a turn sends nothing but what lies in the memory it shares', () => {
+    const poller = new native.Poller('epoll');
+    const turn: NativeTurn = new native.Turn(poller);
+    const ends = sockets();
+    const shared = turn.shared();
+    const head = new Int32Array(shared, 0, 16);
+    const submission = new Int32Array(shared, 64, 5);
+    const OUT = 256 * 1024;
+    const received = Buffer.alloc(16);
+    for (const [offset, length] of [
+      [OUT, 1],
+      [OUT - 1, 2],
+      [0, OUT + 1],
+      [2 ** 31 - 1, 1],
+      [-1, 1],
+      [0, -1],
+    ]) {
+      submission.set([2, ends.near, offset!, length!, 1]);
+      head[4] = 1;
+      expect(turn.flush()).toBe(0);
+      expect(native.recv(ends.far, received, 0, 16)).toBe(-11);
+    }
+    submission.set([2, ends.near, OUT - 1, 1, 1]);
+    head[4] = 1;
+    expect(turn.flush()).toBe(0);
+    expect(native.recv(ends.far, received, 0, 16)).toBe(1);
     poller.close();
   });
 

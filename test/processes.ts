@@ -5,7 +5,7 @@ import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { onTestFinished } from 'vitest';
+import { afterAll, onTestFinished } from 'vitest';
 import { until, within } from './until.ts';
 
 export const root: string = fileURLToPath(new URL('..', import.meta.url));
@@ -38,6 +38,11 @@ export interface Ended {
   readonly stderr: string;
 }
 
+const outliving: Child[] = [];
+afterAll(() => {
+  for (const child of outliving) child.kill();
+});
+
 /** A child process that does not outlive its test. */
 export class Child {
   readonly process: ChildProcess;
@@ -58,13 +63,21 @@ export class Child {
       this.process.on('error', reject);
       this.process.on('close', (code, signal) => resolve({ code, signal, stdout: this.stdout, stderr: this.stderr }));
     });
-    onTestFinished(() => {
-      if (this.process.exitCode === null && this.process.signalCode === null) this.process.kill('SIGKILL');
-    });
+    outliving.push(this);
+    try {
+      onTestFinished(() => this.kill());
+    } catch {
+      // A hook has no test that could finish: what it starts lives as long as the file's tests.
+    }
   }
 
   get pid(): number {
     return this.process.pid!;
+  }
+
+  /** Ends it if it has not ended. */
+  kill(): void {
+    if (this.process.exitCode === null && this.process.signalCode === null) this.process.kill('SIGKILL');
   }
 
   /** The first match of `pattern` in what it prints. */

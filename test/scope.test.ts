@@ -15,7 +15,7 @@ import {
   TimeoutError,
   timeout,
 } from '../src/index.ts';
-import { pipe, thrown } from './helpers.ts';
+import { pipe, suspended, thrown, turnsUntil } from './helpers.ts';
 import { simulate } from './simulated-driver.ts';
 import { both, on, type Scenario, type Style, thrownBy } from './styles.ts';
 
@@ -260,15 +260,16 @@ describe('a scope', () => {
 describe('cancellation from outside', () => {
   both('goes down through all scopes, and each is left in turn', function* (style) {
     const log: string[] = [];
+    const children: Task<unknown>[] = [];
     const task = style.spawn(function* () {
       yield* on(
         scope((outer) => {
-          outer.spawn(worker(style, log, 'outer child', 1e6));
+          children.push(outer.spawn(worker(style, log, 'outer child', 1e6)));
           return style.main(function* () {
             try {
               yield* on(
                 scope((inner) => {
-                  inner.spawn(worker(style, log, 'inner child', 1e6));
+                  children.push(inner.spawn(worker(style, log, 'inner child', 1e6)));
                   return sleep(1e6);
                 }),
               );
@@ -280,7 +281,7 @@ describe('cancellation from outside', () => {
       );
       log.push('not reached');
     });
-    yield* on(sleep(1));
+    yield* turnsUntil(() => children.length === 2 && children.every(({ waitingFor }) => waitingFor !== null));
     task.cancel('from outside');
     expect(yield* thrownBy(() => task)).toMatchObject({ name: 'Cancelled', cause: 'from outside' });
     expect(task.state).toBe('cancelled');
@@ -296,17 +297,18 @@ describe('cancellation from outside', () => {
       yield* on(sleep(0));
       log.push('not reached');
     });
-    yield* on(sleep(0));
+    yield* suspended(task);
     task.cancel();
     expect(yield* thrownBy(() => task)).toBeInstanceOf(Cancelled);
     expect(log).toEqual(['shielded done', 'got shielded']);
   });
 
   both('with a child that fails in clean-up: the failure wins', function* (style) {
+    let child: Task<unknown> | null = null;
     const task = style.spawn(function* () {
       yield* on(
         scope((s) => {
-          s.spawn(
+          child = s.spawn(
             style.main(function* () {
               yield* thrownBy(() => sleep(1e6));
               throw new Error('in clean-up');
@@ -316,7 +318,7 @@ describe('cancellation from outside', () => {
         }),
       );
     });
-    yield* on(sleep(1));
+    yield* turnsUntil(() => child?.waitingFor != null);
     task.cancel();
     expect(yield* thrownBy(() => task)).toMatchObject({ message: 'in clean-up' });
   });

@@ -18,7 +18,7 @@ import {
   type Task,
   yieldNow,
 } from '../src/index.ts';
-import { pipe, thrown } from './helpers.ts';
+import { pipe, suspended, thrown } from './helpers.ts';
 import { simulate } from './simulated-driver.ts';
 import { both, on, type Scenario, type Style, thrownBy } from './styles.ts';
 
@@ -153,14 +153,14 @@ describe('state', () => {
       yield* on(sleep(20));
     }, 'watched');
     expect([task.state, task.waitingFor]).toEqual(['ready', null]);
-    yield* on(sleep(0));
+    yield* suspended(task);
     expect(inside).toBe('running');
     expect([task.state, task.waitingFor]).toEqual(['suspended', `fd ${ends.reader} IN`]);
     ends.write();
-    yield* on(sleep(1));
+    yield* suspended(task, '20 ms');
     expect([task.state, task.waitingFor]).toEqual(['suspended', '20 ms']);
     const joiner = style.spawn(() => on(task));
-    yield* on(sleep(0));
+    yield* suspended(joiner);
     expect(joiner.waitingFor).toBe(String(task));
     yield* on(joiner);
     expect([task.state, task.waitingFor]).toEqual(['done', null]);
@@ -171,7 +171,7 @@ describe('state', () => {
     const task = spawn(async () => {
       await Promise.all([sleep(1e6), readable(ends.reader)]);
     });
-    yield* on(sleep(1));
+    yield* suspended(task);
     expect(task.waitingFor?.split(', ').sort()).toEqual(['1000000 ms', `fd ${ends.reader} IN`]);
     task.cancel();
     expect(yield* thrownBy(() => task)).toBeInstanceOf(Cancelled);
@@ -203,7 +203,7 @@ describe('state', () => {
     expect(yield* thrownBy(() => failing)).toMatchObject({ message: 'expected' });
     expect(failing.state).toBe('failed');
     const cancelled = style.spawn(() => on(sleep(1e6)));
-    yield* on(sleep(0));
+    yield* suspended(cancelled);
     cancelled.cancel();
     expect(yield* thrownBy(() => cancelled)).toBeInstanceOf(Cancelled);
     expect(cancelled.state).toBe('cancelled');
@@ -246,7 +246,7 @@ describe('joining', () => {
       return 'unharmed';
     });
     const joiner = style.spawn(() => on(task));
-    yield* on(sleep(0));
+    yield* suspended(joiner);
     joiner.cancel();
     expect(yield* thrownBy(() => joiner)).toBeInstanceOf(Cancelled);
     expect(yield* on(task)).toBe('unharmed');
@@ -317,7 +317,7 @@ describe('anything can be thrown', () => {
 
     both('can be the reason of a cancellation', function* (style) {
       const task = style.spawn(() => on(sleep(1e6)));
-      yield* on(sleep(0));
+      yield* suspended(task);
       task.cancel(thing);
       const error = yield* thrownBy(() => task);
       expect(error).toBeInstanceOf(Cancelled);
@@ -477,7 +477,7 @@ describe('cancelling', () => {
       seen = yield* thrownBy(() => sleep(1e6));
       throw seen;
     });
-    yield* on(sleep(0));
+    yield* suspended(task);
     task.cancel(reason);
     const error = yield* thrownBy(() => task);
     expect(error).toBe(seen);
@@ -495,7 +495,7 @@ describe('cancelling', () => {
     const task = style.spawn(function* () {
       for (let i = 0; i < 3; i++) errors.push(yield* thrownBy(() => sleep(1e6)));
     });
-    yield* on(sleep(0));
+    yield* suspended(task);
     task.cancel();
     yield* on(task);
     expect(errors.length).toBe(3);
@@ -518,7 +518,7 @@ describe('cancelling', () => {
 
   both('twice, or after the end, changes nothing', function* (style) {
     const task = style.spawn(() => on(sleep(1e6)));
-    yield* on(sleep(0));
+    yield* suspended(task);
     task.cancel('first');
     task.cancel('second');
     expect(yield* thrownBy(() => task)).toMatchObject({ cause: 'first' });
@@ -552,7 +552,7 @@ describe('cancelling', () => {
       const error = yield* thrownBy(() => sleep(1e6));
       throw new Error('in clean-up', { cause: error });
     });
-    yield* on(sleep(0));
+    yield* suspended(task);
     task.cancel('why');
     expect(yield* thrownBy(() => task)).toMatchObject({ message: 'in clean-up', cause: { cause: 'why' } });
     expect(task.state).toBe('failed');

@@ -19,7 +19,7 @@ import {
 } from '../src/index.ts';
 import { EVENT_READ, EVENT_WRITE } from '../src/selectors.ts';
 import { Kind } from '../src/trace/record.ts';
-import { open, pipe, recorded, thrown } from './helpers.ts';
+import { open, pipe, recorded, suspended, thrown } from './helpers.ts';
 import { simulate } from './simulated-driver.ts';
 import { both, on, thrownBy } from './styles.ts';
 import { until } from './until.ts';
@@ -285,7 +285,7 @@ describe('a signal', () => {
       const controller = new AbortController();
       const fd = idle();
       const task = style.spawn(() => on(make(controller.signal, fd)));
-      yield* on(sleep(1));
+      yield* suspended(task);
       expect(task.state).toBe('suspended');
       controller.abort(new Error('because'));
       expect(yield* thrownBy(() => task)).toMatchObject({ message: 'because' });
@@ -296,7 +296,7 @@ describe('a signal', () => {
       const controller = new AbortController();
       const fd = idle();
       const task = style.spawn(() => on(make(controller.signal, fd)));
-      yield* on(sleep(1));
+      yield* suspended(task);
       controller.abort();
       expect(yield* thrownBy(() => task)).toMatchObject({ name: 'AbortError' });
     });

@@ -9,6 +9,7 @@ import type { Descriptor, DescriptorHandler, Loop } from '../loop.ts';
 import { native, type SocketAddress } from '../native.ts';
 import { type Operation, Trap } from '../operation.ts';
 import { EVENT_READ } from '../selectors.ts';
+import type { Task } from '../task.ts';
 import type { Timer } from '../timers.ts';
 import { OpenKind } from '../trace/record.ts';
 import { signalOf, type WaitOptions } from '../validate.ts';
@@ -125,6 +126,11 @@ export class Listener implements DescriptorHandler {
   }
 
   // --- for the loop -------------------------------------------------------------------------------------------------------
+
+  /** @internal */
+  get actingFor(): Task | null {
+    return this.acceptors[0]?.task ?? null;
+  }
 
   /** @internal */
   onReadable(): boolean {

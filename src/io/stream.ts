@@ -601,6 +601,11 @@ export class Stream implements DescriptorHandler {
   // --- for the loop -------------------------------------------------------------------------------------------------------
 
   /** @internal */
+  get actingFor(): Task | null {
+    return (this.reader ?? this.writer ?? this.flushers?.[0])?.task ?? null;
+  }
+
+  /** @internal */
   onRead(result: number, memory: ArrayBuffer, offset: number): void {
     const { reader } = this;
     this.reader = null;

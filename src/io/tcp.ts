@@ -9,6 +9,7 @@ import type { Descriptor, DescriptorHandler, Loop } from '../loop.ts';
 import { checked, native, type SocketAddress } from '../native.ts';
 import { type Coroutine, type Operation, Trap } from '../operation.ts';
 import { EVENT_WRITE } from '../selectors.ts';
+import type { Task } from '../task.ts';
 import { OpenKind } from '../trace/record.ts';
 import { integer, signalOf, type WaitOptions } from '../validate.ts';
 import { Listener } from './listener.ts';
@@ -166,6 +167,10 @@ class Connect extends Trap<Descriptor> implements DescriptorHandler {
       this.undo();
       throw error;
     }
+  }
+
+  get actingFor(): Task {
+    return this.task;
   }
 
   onWritable(): boolean {
