@@ -15,52 +15,43 @@ void export_async_context(Napi::Env, Napi::Object) {}
 
 namespace {
 
-// napi_value is a v8::Local in every release of Node (js_native_api_v8.h); N-API has no name for it, so it is copied bit by bit.
-static_assert(sizeof(v8::Local<v8::Value>) == sizeof(napi_value));
+// These are V8's own functions, not N-API's: called twice per awaited echo, where the checks and scopes around an N-API call would cost
+// as much again as the call.
 
-v8::Local<v8::Value> to_v8(napi_value value) {
-  v8::Local<v8::Value> local;
-  std::memcpy(static_cast<void*>(&local), &value, sizeof value);
-  return local;
+void get_async_context(const v8::FunctionCallbackInfo<v8::Value>& info) {
+#if V8_MAJOR_VERSION >= 12
+  info.GetReturnValue().Set(info.GetIsolate()->GetContinuationPreservedEmbedderData());
+#else
+  info.GetReturnValue().Set(info.GetIsolate()->GetCurrentContext()->GetContinuationPreservedEmbedderData());
+#endif
 }
 
-napi_value from_v8(v8::Local<v8::Value> local) {
+void set_async_context(const v8::FunctionCallbackInfo<v8::Value>& info) {
+#if V8_MAJOR_VERSION >= 12
+  info.GetIsolate()->SetContinuationPreservedEmbedderData(info[0]);
+#else
+  info.GetIsolate()->GetCurrentContext()->SetContinuationPreservedEmbedderData(info[0]);
+#endif
+}
+
+/** N-API has no name for it: napi_value is a v8::Local in every release of Node (js_native_api_v8.h). */
+napi_value from_v8(v8::Local<v8::Function> local) {
+  static_assert(sizeof local == sizeof(napi_value));
   napi_value value;
   std::memcpy(&value, static_cast<void*>(&local), sizeof value);
   return value;
 }
 
-napi_value get_async_context(napi_env, napi_callback_info) {
-  v8::Isolate* isolate = v8::Isolate::GetCurrent();
-#if V8_MAJOR_VERSION >= 12
-  return from_v8(isolate->GetContinuationPreservedEmbedderData());
-#else
-  return from_v8(isolate->GetCurrentContext()->GetContinuationPreservedEmbedderData());
-#endif
-}
-
-napi_value set_async_context(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  napi_value value;
-  if (napi_get_cb_info(env, info, &count, &value, nullptr, nullptr) != napi_ok) return nullptr;
-  v8::Isolate* isolate = v8::Isolate::GetCurrent();
-#if V8_MAJOR_VERSION >= 12
-  isolate->SetContinuationPreservedEmbedderData(to_v8(value));
-#else
-  isolate->GetCurrentContext()->SetContinuationPreservedEmbedderData(to_v8(value));
-#endif
-  return nullptr;
-}
-
 }  // namespace
 
 void export_async_context(Napi::Env env, Napi::Object exports) {
-  // Plain N-API functions: the wrapper of node-addon-api would double the price of the one call made per awaited operation.
-  napi_value function;
-  napi_create_function(env, "getAsyncContext", NAPI_AUTO_LENGTH, get_async_context, nullptr, &function);
-  exports.Set("getAsyncContext", function);
-  napi_create_function(env, "setAsyncContext", NAPI_AUTO_LENGTH, set_async_context, nullptr, &function);
-  exports.Set("setAsyncContext", function);
+  const v8::Local<v8::Context> context = v8::Isolate::GetCurrent()->GetCurrentContext();
+  const auto define = [&](const char* name, v8::FunctionCallback callback) {
+    v8::Local<v8::Function> function;
+    if (v8::Function::New(context, callback).ToLocal(&function)) exports.Set(name, Napi::Value(env, from_v8(function)));
+  };
+  define("getAsyncContext", get_async_context);
+  define("setAsyncContext", set_async_context);
 }
 
 #endif

@@ -36,6 +36,7 @@ uint32_t from_epoll(uint32_t mask, uint32_t interest) {
   if (mask & ~static_cast<uint32_t>(EPOLLOUT)) events |= kRead;
   if (mask & ~static_cast<uint32_t>(EPOLLIN)) events |= kWrite;
   events &= interest;
+  if (events & kRead) events |= interest & kEdge;
   if (events != 0 && (mask & (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI))) events |= kHangup;
   return events;
 }
@@ -82,7 +83,7 @@ class EpollPoller final : public Poller {
   }
 
   int wait(int64_t timeout_ns, std::vector<Ready>& ready) override {
-    const bool bounded = timeout_ns >= 0;
+    const bool bounded = timeout_ns > 0;
     const uint64_t deadline = bounded ? monotonic_ns() + static_cast<uint64_t>(timeout_ns) : 0;
     std::erase_if(always_ready_, [](int fd) { return ::fcntl(fd, F_GETFD) < 0; });
     for (;;) {

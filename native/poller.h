@@ -29,7 +29,7 @@ namespace onewait {
 
 inline constexpr uint32_t kRead = 1;
 inline constexpr uint32_t kWrite = 2;
-/** In `add` and `modify`: report new readiness only. */
+/** In `add` and `modify`: report new readiness only. In `Ready`, with kRead: that is what was done. */
 inline constexpr uint32_t kEdge = 4;
 /** In `Ready`: the other side has shut down, the connection failed, or urgent data is there: a short read may not be the last. */
 inline constexpr uint32_t kHangup = 8;

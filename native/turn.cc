@@ -106,8 +106,9 @@ int Turn::wait(int64_t timeout_ns) {
       if (trace) trace->host(true);
       continue;
     }
-    const bool edge = (ready.events & onewait::kRead) && poller_->edge_generation(ready.fd) == ready.generation;
-    if (i < known && !edge) continue;  // remembered, but registered otherwise since
+    // What was remembered may be registered otherwise since.
+    const bool edge = i < known ? poller_->edge_generation(ready.fd) == ready.generation : (ready.events & kEdge) != 0;
+    if (i < known && !edge) continue;
     if (trace && i >= known) trace->ready(ready.fd, ready.generation, ready.events & (onewait::kRead | onewait::kWrite));
     Slot& target = slot(ready.fd);
     if (edge) target.readable = ready.generation;

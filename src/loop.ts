@@ -12,7 +12,7 @@
 //   in the same batch.
 // - Who waits on a descriptor is woken with an error before it is closed.
 // - Interest is taken back lazily: readiness that nobody waits for removes it, so a server that always reads again never calls epoll_ctl.
-// - Nobody starves: a turn runs what was ready when it began; a task that never has to wait is sent to the back after BUDGET operations.
+// - Nobody starves: a turn runs what was ready when it began; a task that never has to wait is sent to the back after its share of operations.
 
 import { inspect } from 'node:util';
 import { currentTask } from './current.ts';
@@ -23,9 +23,6 @@ import { EVENT_EDGE, EVENT_READ, EVENT_WRITE, type Selector, type SelectorKey } 
 import { type Main, Task, type TaskGroup, type TaskState } from './task.ts';
 import { type Timer, TimerHeap } from './timers.ts';
 import type { Tracer } from './trace/tracer.ts';
-
-/** Operations in a row that a task may complete without waiting, before others get their turn. */
-const BUDGET = 128;
 
 export interface Runnable {
   run(): void;
@@ -96,8 +93,8 @@ export class Loop {
   private holds = 0;
   private referenced = false;
   private hosted = false;
-  private budget = BUDGET;
   private ranSome = false;
+  private waking = false;
 
   constructor(driver: Driver, blocking: boolean) {
     this.driver = driver;
@@ -117,11 +114,15 @@ export class Loop {
 
   /** What follows a wait. Called by the host once per batch, and by `turn`. */
   readonly dispatch = (): void => {
+    this.ranSome = false;
+    this.waking = true;
     try {
       this.wake();
       this.expire();
+      this.waking = false;
       this.run();
     } finally {
+      this.waking = false;
       this.prepare();
     }
   };
@@ -176,11 +177,9 @@ export class Loop {
     for (let i = 0; i < count; i++) {
       const runnable = batch[i]!;
       batch[i] = null;
-      this.budget = BUDGET;
       runnable.run();
     }
-    this.ranSome = count > 0;
-    this.budget = BUDGET;
+    if (count > 0) this.ranSome = true;
   }
 
   private prepare(): void {
@@ -214,14 +213,17 @@ export class Loop {
     this.reference(true);
   }
 
-  /** Whether a task that did not have to wait may go on at once. */
-  mayRunOn(): boolean {
-    return --this.budget > 0;
-  }
-
-  /** The task that runs has had its share. */
-  yieldBudget(): void {
-    this.budget = 0;
+  /**
+   * Resolves the promise of an awaited trap. V8 runs what awaits it when the batch is over, so while events are handed out the ready queue
+   * would be a detour. At other times it is taken, or tasks that wake each other would keep the batch from ever being over.
+   */
+  resolve(trap: Runnable): void {
+    if (!this.waking) {
+      this.enqueue(trap);
+      return;
+    }
+    this.ranSome = true;
+    trap.run();
   }
 
   setTimer(timer: Timer, deadline: number): void {

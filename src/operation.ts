@@ -108,7 +108,7 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     if (this.state === CLAIMED) {
       this.start();
       if (this.pending) return this as unknown as IteratorYieldResult<Trap>;
-      if (!this.task.loop.mayRunOn()) return { done: false, value: this };
+      if (!this.task.mayRunOn()) return { done: false, value: this };
     }
     if (this.state === SUCCEEDED) {
       this.done = true;
@@ -139,11 +139,11 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
   }
 
   private tell(waiter: Waiter | Resolver): void {
-    if (typeof waiter === 'function') this.task.loop.enqueue(this);
+    if (typeof waiter === 'function') this.task.loop.resolve(this);
     else waiter.settled(this);
   }
 
-  /** Resolves the promise of a started trap, in its task's turn. @internal */
+  /** Resolves the promise of a started trap. @internal */
   run(): void {
     const { waiter } = this;
     if (typeof waiter !== 'function') return; // taken over, or back, since
@@ -165,7 +165,7 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     this.claim();
     this.start();
     const delivery = new Delivery(this, onFulfilled, onRejected);
-    if (this.pending || !this.task.loop.mayRunOn()) this.attach(delivery);
+    if (this.pending || !this.task.mayRunOn()) this.attach(delivery);
     else delivery.run();
     return delivery as PromiseLike<A | B>;
   }
@@ -178,8 +178,8 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
   promise(): Operation<T> {
     this.claim();
     this.start();
-    const { loop } = this.task;
-    if (!this.pending && loop.mayRunOn() && this.value === undefined && this.succeeded) return DONE as Operation<T>;
+    if (!this.pending && this.task.mayRunOn() && this.value === undefined && this.succeeded)
+      return DONE as Operation<T>;
     const promise = new Promise(keepResolver) as StartedPromise;
     promise.trap = this;
     promise[Symbol.iterator] = iterateStarted;
@@ -320,8 +320,8 @@ export function startedWait(operation: unknown): Trap | null {
   return trap instanceof Trap ? new Started(trap) : null;
 }
 
-/** An operation with nothing to wait for and nothing to tell, in `await` style. */
-const DONE: Operation<void> = Object.assign(Promise.resolve(undefined), {
+/** An operation with nothing to wait for and nothing to tell, in `await` style. @internal */
+export const DONE: Operation<void> = Object.assign(Promise.resolve(undefined), {
   *[Symbol.iterator](): Generator<Trap, void, unknown> {},
 });
 

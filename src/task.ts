@@ -11,6 +11,9 @@ import type { Loop, Runnable } from './loop.ts';
 import { type Coroutine, type Operation, Trap, type Waiter } from './operation.ts';
 import { signalOf } from './validate.ts';
 
+/** Operations in a row that a task may complete without waiting, before others get their turn. */
+const SHARE = 128;
+
 export type TaskState = 'ready' | 'running' | 'suspended' | 'done' | 'failed' | 'cancelled';
 
 /** What can be run as a task: a generator, or a function that returns one, a promise, or an operation. */
@@ -61,6 +64,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   private joined = false;
   private over = false;
   private taken: Trap | null = null;
+  private share = SHARE;
 
   constructor(loop: Loop, id: number, main: Main<T>, name: string | undefined, group: TaskGroup, shielded = false) {
     super();
@@ -157,8 +161,21 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
     if (tracer !== null) tracer.suspend(this.self, trap);
   }
 
+  /** Whether it may go on at once from a wait that was over before it began. If not, it has to go through the ready queue. @internal */
+  mayRunOn(): boolean {
+    if (--this.share > 0) return true;
+    this.share = SHARE;
+    return false;
+  }
+
+  /** It has had its share, and others come first. @internal */
+  endShare(): void {
+    this.share = 0;
+  }
+
   /** It waits for one thing less. @internal */
   wakened(trap: Trap): void {
+    this.share = SHARE;
     if (this.pending === trap) this.pending = null;
     else this.alsoPending?.delete(trap);
   }

@@ -87,7 +87,7 @@ class Sleep extends Trap<void> implements Timer {
 
 class Yield extends Trap<void> {
   protected override begin(): void {
-    this.task.loop.yieldBudget();
+    this.task.endShare();
     this.succeed(undefined);
   }
   protected override undo(): void {}

@@ -12,7 +12,7 @@ import { MAX_READ, SMALL_WRITE } from '../driver.ts';
 import { BusyError, ClosedError, EAGAIN, systemError } from '../errors.ts';
 import type { Descriptor, DescriptorHandler, Loop } from '../loop.ts';
 import { native, type SocketAddress } from '../native.ts';
-import { type Coroutine, type Operation, Trap } from '../operation.ts';
+import { type Coroutine, DONE, type Operation, Trap } from '../operation.ts';
 import { EVENT_READ, EVENT_WRITE } from '../selectors.ts';
 import type { Task } from '../task.ts';
 import { bytes, integer, signalOf, type WaitOptions } from '../validate.ts';
@@ -30,14 +30,9 @@ function detached(what: string): TypeError {
   );
 }
 
-/** Who waits for bytes. */
+/** Who waits for bytes. It has no constructor, which would be one call more per read. */
 abstract class ReadTrap<T> extends Trap<T> {
-  readonly stream: Stream;
-
-  constructor(stream: Stream, signal: AbortSignal | undefined) {
-    super(signal);
-    this.stream = stream;
-  }
+  abstract readonly stream: Stream;
 
   /** An armed read is done. */
   abstract received(memory: ArrayBuffer, offset: number, length: number): void;
@@ -62,10 +57,12 @@ abstract class ReadTrap<T> extends Trap<T> {
 
 /** A chunk of what is there, read by the native turn. */
 class ReadChunk extends ReadTrap<Uint8Array | null> {
+  readonly stream: Stream;
   private readonly max: number;
 
   constructor(stream: Stream, max: number, signal: AbortSignal | undefined) {
-    super(stream, signal);
+    super(signal);
+    this.stream = stream;
     this.max = max;
   }
 
@@ -90,6 +87,13 @@ class ReadChunk extends ReadTrap<Uint8Array | null> {
 
 /** More bytes into the stream's own buffer, for those who look for something in them. True when there were some. */
 class Fill extends ReadTrap<boolean> {
+  readonly stream: Stream;
+
+  constructor(stream: Stream, signal: AbortSignal | undefined) {
+    super(signal);
+    this.stream = stream;
+  }
+
   protected override begin(): void {
     const { stream } = this;
     stream.beginRead(this);
@@ -108,10 +112,12 @@ class Fill extends ReadTrap<boolean> {
 
 /** Bytes straight into the caller's memory. */
 class ReadInto extends ReadTrap<number> {
+  readonly stream: Stream;
   private readonly target: Uint8Array;
 
   constructor(stream: Stream, target: Uint8Array, signal: AbortSignal | undefined) {
-    super(stream, signal);
+    super(signal);
+    this.stream = stream;
     this.target = target;
   }
 
@@ -401,8 +407,10 @@ export class Stream implements DescriptorHandler {
    * @throws SystemError of send(2), also of earlier writes; BusyError, ClosedError, TypeError
    */
   write(data: string | ArrayBufferView | ArrayBuffer, options?: WaitOptions): Operation<void> {
-    const trap = new Write(this, bytes(data), options && signalOf(options));
-    return isStepping() ? trap : trap.promise();
+    const memory = bytes(data);
+    const signal = options && signalOf(options);
+    if (isStepping()) return new Write(this, memory, signal);
+    return signal === undefined && this.writesAtOnce(memory) ? DONE : new Write(this, memory, signal).promise();
   }
 
   /** Waits until the kernel has everything that was written. @throws SystemError of a queued write */
@@ -646,6 +654,21 @@ export class Stream implements DescriptorHandler {
     if (this.lastWriter !== null) this.loop.tracer?.onBehalfOf(this.lastWriter);
     if (written < 0) this.writeFailed(this.error('write', written));
     else this.enqueue(rest);
+  }
+
+  /**
+   * For the `await` style, in which a write starts when it is made: one that is only copied, and changes nothing but the queue, needs no trap
+   * to be waited for. False when there is more to it: then `Write` sees to it.
+   */
+  private writesAtOnce(data: Uint8Array): boolean {
+    const task = currentTask();
+    const clear = this.state === 'open' && this.writer === null && this.writeError === null && !this.sentEnd;
+    if (!clear || this.backlogLength > 0 || data.length > SMALL_WRITE) return false;
+    if (task.cancelled !== null || !task.mayRunOn()) return false;
+    task.resource = this;
+    if (this.loop.tracer !== null) this.lastWriter = task;
+    this.loop.submitWrite(this.descriptor, data, task);
+    return true;
   }
 
   // --- inside -------------------------------------------------------------------------------------------------------------
