@@ -1,15 +1,16 @@
-// Where samples are taken: a fresh server on one core, the generator on another, and one account of how either failed.
-//
-// A server is started anew for every sample, so that no sample inherits the heap, the threads or the just-in-time code of
-// the one before it.
+// Where samples are taken: a server on one core, the generator on another, and one account of how either failed.
 
+import { readdirSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Child, Children } from './children.ts';
 import type { Pinning } from './machine.ts';
 import { HOST, type Server } from './servers.ts';
 
 const READY_WITHIN_MS = 15_000;
+/** A server that keeps connections longer than this keeps them for good, and the next sample will say what that costs. */
+const CLOSED_WITHIN_MS = 3_000;
 
 /** A server or the generator ended, or did what it must not. */
 export class SampleFailure extends Error {
@@ -56,7 +57,22 @@ const tailOf = (child: Child): string => {
   return tail === '' ? '' : `; its stderr ends with: ${tail.split('\n').slice(-5).join(' | ')}`;
 };
 
-async function startServer(lab: Lab, server: Server): Promise<RunningServer> {
+/** 0 when it has ended. */
+export function descriptorsOf(running: RunningServer): number {
+  try {
+    return readdirSync(`/proc/${running.process.pid}/fd`).length;
+  } catch {
+    return 0;
+  }
+}
+
+/** Waits until the server has closed its side of the connections that a sample left behind: the next one would share the core with that. */
+export async function closed(running: RunningServer, descriptorsBefore: number): Promise<void> {
+  const deadline = Date.now() + CLOSED_WITHIN_MS;
+  while (descriptorsOf(running) > descriptorsBefore && Date.now() < deadline) await delay(5);
+}
+
+export async function startServer(lab: Lab, server: Server): Promise<RunningServer> {
   const port = await freePort();
   let isReady: () => void = () => {};
   const ready = new Promise<void>((resolve) => {

@@ -3,6 +3,8 @@
 import type { Shape } from './sample.ts';
 
 export interface Stage extends Shape {
+  /** Once per server: a just-in-time compiler needs a second, and a window before that would measure it. */
+  readonly warmupSeconds: number;
   readonly rounds: number;
 }
 
@@ -25,23 +27,25 @@ export interface Wishes {
   readonly mostConnections: number;
 }
 
-/** 64 connections are the headline and get the most rounds; one connection is shown but not ranked and gets the fewest. */
+/**
+ * Many short windows, for machines drift: a ratio compares windows that lie a second apart. 64 connections are the headline and get the most
+ * rounds; one connection is shown but not ranked and gets the fewest.
+ */
 function roundsFor(connections: number, quick: boolean): number {
-  if (connections === 1) return quick ? 2 : 3;
-  if (connections === 64) return quick ? 5 : 9;
-  if (connections > 5_000) return 3;
-  return quick ? 3 : 5;
-}
-
-/** Compilers need a while to be done with the hot path; queues of thousands of connections need one to fill. */
-function warmupFor(connections: number, quick: boolean): number {
-  if (connections > 5_000) return 1;
-  return quick ? 0.2 : 0.5;
+  if (connections === 1) return quick ? 3 : 5;
+  if (connections === 64) return quick ? 9 : 31;
+  if (connections > 5_000) return 5;
+  return quick ? 5 : 15;
 }
 
 function secondsFor(connections: number, quick: boolean): number {
-  if (connections === 1) return quick ? 0.4 : 1;
-  return quick ? 0.6 : 1.5;
+  if (connections > 5_000) return 1;
+  return quick ? 0.3 : 0.5;
+}
+
+/** Queues of thousands of connections need a while to fill. */
+function leadFor(connections: number): number {
+  return connections > 5_000 ? 0.5 : 0.1;
 }
 
 export function makePlan(wishes: Wishes): Plan {
@@ -58,16 +62,21 @@ export function makePlan(wishes: Wishes): Plan {
       messageBytes,
       inFlight,
       rounds: wishes.rounds ?? roundsFor(connections, quick),
-      warmupSeconds: warmupFor(connections, quick),
+      warmupSeconds: quick ? 0.8 : 1.5,
+      leadSeconds: leadFor(connections),
       seconds: wishes.seconds ?? secondsFor(connections, quick),
     })),
     idleConnections: largest > idle ? [idle, largest] : [idle],
   };
 }
 
-/** Starting and ending the server, connecting, and draining; connections cost 40 microseconds each at either end. */
+/** Starting the generator, connecting and draining; connections cost 40 microseconds each at either end. */
 export function sampleSeconds(stage: Stage): number {
-  return stage.warmupSeconds + stage.seconds + 0.2 + stage.connections * 80e-6;
+  return stage.leadSeconds + stage.seconds + 0.15 + stage.connections * 80e-6;
+}
+
+export function warmupSeconds(stage: Stage): number {
+  return 0.3 + stage.warmupSeconds + stage.connections * 80e-6;
 }
 
 export function idleSeconds(connections: number): number {
@@ -75,7 +84,10 @@ export function idleSeconds(connections: number): number {
 }
 
 export function planSeconds(plan: Plan, servers: number): number {
-  const windows = plan.stages.reduce((sum, stage) => sum + stage.rounds * sampleSeconds(stage), 0);
+  const windows = plan.stages.reduce(
+    (sum, stage) => sum + warmupSeconds(stage) + stage.rounds * sampleSeconds(stage),
+    0,
+  );
   const idle = plan.idleConnections.reduce((sum, connections) => sum + idleSeconds(connections), 0);
   return (windows + idle) * servers;
 }

@@ -125,7 +125,7 @@ function describeMethod(machine: Machine, plan: Plan): Record<string, string> {
       pinning === null
         ? 'not pinned: there is one core only, so nothing here is valid'
         : `server pinned to CPU ${pinning.serverCpu}, generator to CPU ${pinning.generatorCpu}, where it polls`,
-    rounds: `${stages.join('; ')}; a fresh server per sample, all servers in each round, the order rotated each round`,
+    rounds: `${stages.join('; ')}; a fresh server per number of connections, warmed up; all servers in each round, the order rotated each round`,
     validity: `a sample counts if every connection was established and the server was at least ${BUSY_ENOUGH * 100} % busy (CPU time of its whole process over wall time); at 1 connection wakeups are measured: shown, not ranked`,
     figures: 'medians over rounds; a ratio is the median of the ratios of rates within a round',
     latency:

@@ -1,16 +1,19 @@
 // The order of things. All servers of one number of connections are measured in turn, round by round, each round starting
 // with another one: what drifts on the machine meets all of them, and a ratio compares neighbours.
 //
+// For each number of connections every server is started anew and warmed up; then it serves all rounds and sleeps between its windows.
+// A fresh process for every window would measure compilers: in its first second a Node server takes a tenth to a half more per round trip.
+//
 // A sample that does not count is repeated at once, twice at most; but on a machine that is busy with something else no
 // repetition helps, so all repetitions together are no more than half the samples. A server that dies is left out from then
 // on; the others go on.
 
 import { connectionsOf } from './format.ts';
 import { type IdleSample, measureIdle } from './idle.ts';
-import { type Lab, SampleFailure } from './lab.ts';
-import { idleSeconds, type Plan, type Stage, sampleSeconds } from './plan.ts';
+import { type Lab, type RunningServer, SampleFailure, startServer } from './lab.ts';
+import { idleSeconds, type Plan, type Stage, sampleSeconds, warmupSeconds } from './plan.ts';
 import type { Progress } from './progress.ts';
-import { type Sample, takeSample } from './sample.ts';
+import { type Sample, takeSample, warmUp } from './sample.ts';
 import type { Server } from './servers.ts';
 
 const MOST_REPEATS = 2;
@@ -39,10 +42,7 @@ export class Runner {
   }
 
   async measureAll(): Promise<Run> {
-    for (const stage of this.#plan.stages) {
-      this.#repeatsLeft = Math.ceil((stage.rounds * this.#servers.length) / 2);
-      for (let round = 0; round < stage.rounds; round++) await this.#round(stage, round);
-    }
+    for (const stage of this.#plan.stages) await this.#stage(stage);
     for (const connections of this.#plan.idleConnections) {
       for (const server of this.#servers) await this.#idle(server, connections);
     }
@@ -50,13 +50,31 @@ export class Runner {
     return this.run;
   }
 
-  async #round(stage: Stage, round: number): Promise<void> {
+  async #stage(stage: Stage): Promise<void> {
+    const running = new Map<Server, RunningServer>();
+    this.#repeatsLeft = Math.ceil((stage.rounds * this.#servers.length) / 2);
+    try {
+      for (const server of this.#servers) {
+        const what = `${connectionsOf(stage.connections)}, warming up: ${server.name}`;
+        await this.#attempt(server, what, warmupSeconds(stage), async () => {
+          const started = await startServer(this.#lab, server);
+          running.set(server, started);
+          await warmUp(this.#lab, started, stage, stage.warmupSeconds);
+        });
+      }
+      for (let round = 0; round < stage.rounds; round++) await this.#round(stage, round, running);
+    } finally {
+      await Promise.all([...running.values()].map(({ process }) => process.end()));
+    }
+  }
+
+  async #round(stage: Stage, round: number, running: ReadonlyMap<Server, RunningServer>): Promise<void> {
     const first = round % this.#servers.length;
     for (const server of [...this.#servers.slice(first), ...this.#servers.slice(0, first)]) {
       const what = `${connectionsOf(stage.connections)}, round ${round + 1} of ${stage.rounds}: ${server.name}`;
       await this.#attempt(server, what, sampleSeconds(stage), async () => {
         for (let repeats = 0; ; repeats++) {
-          const sample = await takeSample(this.#lab, server, stage, round);
+          const sample = await takeSample(this.#lab, running.get(server)!, stage, round);
           this.run.samples.push(sample);
           if (!sample.repeat || repeats === MOST_REPEATS || this.#repeatsLeft === 0) return;
           this.#repeatsLeft--;

@@ -1,15 +1,15 @@
 // One sample: one server, one number of connections, one window. And the rule by which it counts.
 
 import { percent, whole } from './format.ts';
-import { generate, type Lab, type RunningServer, withServer } from './lab.ts';
-import type { Server } from './servers.ts';
+import { closed, descriptorsOf, generate, type Lab, type RunningServer } from './lab.ts';
 import type { LatencyCounts } from './stats.ts';
 
 export interface Shape {
   readonly connections: number;
   readonly messageBytes: number;
   readonly inFlight: number;
-  readonly warmupSeconds: number;
+  /** Before the window, with its connections. */
+  readonly leadSeconds: number;
   readonly seconds: number;
 }
 
@@ -70,7 +70,7 @@ async function measureWindow(lab: Lab, running: RunningServer, shape: Shape): Pr
     ['--connections', shape.connections],
     ['--size', shape.messageBytes],
     ['--in-flight', shape.inFlight],
-    ['--warmup', shape.warmupSeconds],
+    ['--warmup', shape.leadSeconds],
     ['--seconds', shape.seconds],
   ];
   let fields: Record<string, unknown> = {};
@@ -80,11 +80,16 @@ async function measureWindow(lab: Lab, running: RunningServer, shape: Shape): Pr
   return fields as unknown as Window;
 }
 
-export async function takeSample(lab: Lab, server: Server, shape: Shape, round: number): Promise<Sample> {
-  const { window, process } = await withServer(lab, server, async (running) => ({
-    window: await measureWindow(lab, running, shape),
-    process: running.process,
-  }));
+/** Load that is not looked at. */
+export async function warmUp(lab: Lab, running: RunningServer, shape: Shape, seconds: number): Promise<void> {
+  await measureWindow(lab, running, { ...shape, leadSeconds: 0, seconds });
+}
+
+export async function takeSample(lab: Lab, running: RunningServer, shape: Shape, round: number): Promise<Sample> {
+  const descriptors = descriptorsOf(running);
+  const window = await measureWindow(lab, running, shape);
+  await closed(running, descriptors);
+  const { server, process } = running;
   const verdict = judge(window, shape, lab.pinning !== null);
   // What the server said about its own trouble (threads it could not create) explains more than the connections it closed.
   const complaint = window.connectionErrors > 0 ? (process.stderrTail.trim().split('\n').at(-1) ?? '') : '';

@@ -132,7 +132,7 @@ class PollerWrap : public Napi::ObjectWrap<PollerWrap> {
     std::vector<Ready> ready;
     int result;
     int64_t left = timeout_ns;
-    while ((result = poller_->wait(left, ready)) == -EINTR) {
+    while ((result = poller_->wait(left, Poller::kMaxReady, ready)) == -EINTR) {
       if (timeout_ns < 0) continue;
       left = std::max<int64_t>(0, timeout_ns - static_cast<int64_t>(monotonic_ns() - start));
     }

@@ -82,12 +82,12 @@ class EpollPoller final : public Poller {
     return 0;
   }
 
-  int wait(int64_t timeout_ns, std::vector<Ready>& ready) override {
+  int wait(int64_t timeout_ns, int most, std::vector<Ready>& ready) override {
     const bool bounded = timeout_ns > 0;
     const uint64_t deadline = bounded ? monotonic_ns() + static_cast<uint64_t>(timeout_ns) : 0;
     std::erase_if(always_ready_, [](int fd) { return ::fcntl(fd, F_GETFD) < 0; });
     for (;;) {
-      const int count = wait_once(always_ready_.empty() ? timeout_ns : 0);
+      const int count = wait_once(always_ready_.empty() ? timeout_ns : 0, most);
       if (count < 0) return count;
       const size_t before = ready.size();
       for (int i = 0; i < count; ++i) {
@@ -119,20 +119,20 @@ class EpollPoller final : public Poller {
     return result;
   }
 
-  int wait_once(int64_t timeout_ns) {
+  int wait_once(int64_t timeout_ns, int most) {
     const uint64_t start = trace() ? monotonic_ns() : 0;
     int64_t result = -ENOSYS;
     Syscall call = Syscall::kEpollWait;
     // Whole milliseconds (as far as an int counts them), zero and forever need no epoll_pwait2 (Linux 5.11), which is a little dearer.
     if (timeout_ns > 0 && (timeout_ns % 1'000'000 != 0 || timeout_ns / 1'000'000 > INT_MAX) && has_pwait2_) {
       const timespec timeout = to_timespec(timeout_ns);
-      result = outcome(::syscall(SYS_epoll_pwait2, epoll_.get(), events_, kMaxReady, &timeout, nullptr, 0));
+      result = outcome(::syscall(SYS_epoll_pwait2, epoll_.get(), events_, most, &timeout, nullptr, 0));
       if (result == -ENOSYS) has_pwait2_ = false;
       else call = Syscall::kEpollPwait2;
     }
     if (result == -ENOSYS) {
       const int64_t ms = timeout_ns < 0 ? -1 : std::min<int64_t>((timeout_ns + 999'999) / 1'000'000, INT_MAX);
-      result = outcome(::epoll_wait(epoll_.get(), events_, kMaxReady, static_cast<int>(ms)));
+      result = outcome(::epoll_wait(epoll_.get(), events_, most, static_cast<int>(ms)));
     }
     if (trace()) trace()->wait(start, call, timeout_ns, result);
     return static_cast<int>(result);

@@ -56,7 +56,7 @@ class PollPoller final : public Poller {
     return 0;
   }
 
-  int wait(int64_t timeout_ns, std::vector<Ready>& ready) override {
+  int wait(int64_t timeout_ns, int /* a scan of all is dear: take what it brings */, std::vector<Ready>& ready) override {
     const bool bounded = timeout_ns >= 0;
     const uint64_t deadline = bounded ? monotonic_ns() + static_cast<uint64_t>(timeout_ns) : 0;
     for (;;) {

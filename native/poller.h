@@ -51,8 +51,11 @@ class Poller {
   virtual int add(int fd, uint32_t events, uint32_t generation) = 0;
   virtual int modify(int fd, uint32_t events) = 0;
   virtual int remove(int fd) = 0;
-  /** Blocks until something is ready or the timeout has passed; appends to `ready` and returns how many, or -errno. */
-  virtual int wait(int64_t timeout_ns, std::vector<Ready>& ready) = 0;
+  /**
+   * Blocks until something is ready or the timeout has passed; appends to `ready` and returns how many, or -errno. `most` is how many the
+   * caller would like at a time, where that costs nothing (epoll); others are reported by the next wait.
+   */
+  virtual int wait(int64_t timeout_ns, int most, std::vector<Ready>& ready) = 0;
   /** Whether kEdge means anything here. */
   virtual bool edges() const { return false; }
   /** The descriptor of the poller itself (epoll), or -1. */

@@ -43,7 +43,7 @@ class SelectPoller final : public Poller {
     return 0;
   }
 
-  int wait(int64_t timeout_ns, std::vector<Ready>& ready) override {
+  int wait(int64_t timeout_ns, int /* as in poll_poller.cc */, std::vector<Ready>& ready) override {
     for (;;) {
       fd_set readable = read_;
       fd_set writable = write_;

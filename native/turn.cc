@@ -95,7 +95,7 @@ int Turn::wait(int64_t timeout_ns) {
   ready_.clear();
   std::swap(ready_, remembered_);
   const size_t known = ready_.size();
-  const int result = poller_->wait(ready_.empty() ? timeout_ns : 0, ready_);
+  const int result = poller_->wait(ready_.empty() ? timeout_ns : 0, kBatch, ready_);
   head.now = now_ms();
   if (result < 0 && ready_.empty()) return result;
   Trace* trace = trace_->active;

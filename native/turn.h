@@ -57,6 +57,11 @@ struct SharedHead {
 
 class Turn {
  public:
+  /**
+   * What a wait should bring at the most, so that what was touched for a read, in the kernel and here, is still in the cache when the answer is
+   * sent. Measured with 1,000 connections: 32 make an echo 4 to 8 % cheaper than 1,024, with 64 connections no different.
+   */
+  static constexpr int kBatch = 32;
   static constexpr size_t kSubmissions = 4096;
   static constexpr size_t kOutBytes = 256 * 1024;
   /** A read never gets less room than this in the slab. */
