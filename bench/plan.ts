@@ -62,7 +62,7 @@ export function makePlan(wishes: Wishes): Plan {
       messageBytes,
       inFlight,
       rounds: wishes.rounds ?? roundsFor(connections, quick),
-      warmupSeconds: quick ? 0.8 : 1.5,
+      warmupSeconds: 1.5,
       leadSeconds: leadFor(connections),
       seconds: wishes.seconds ?? secondsFor(connections, quick),
     })),
