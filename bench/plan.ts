@@ -33,9 +33,9 @@ export interface Wishes {
  */
 function roundsFor(connections: number, quick: boolean): number {
   if (connections === 1) return quick ? 3 : 5;
-  if (connections === 64) return quick ? 9 : 31;
+  if (connections === 64) return quick ? 9 : 21;
   if (connections > 5_000) return 5;
-  return quick ? 5 : 15;
+  return quick ? 5 : 11;
 }
 
 function secondsFor(connections: number, quick: boolean): number {
