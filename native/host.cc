@@ -100,7 +100,7 @@ void Host::turns() {
       timeout_ns = timeout_ns < 0 ? host_ns : std::min(timeout_ns, host_ns);
     }
     const int completions = turn_->wait(timeout_ns);
-    const bool work = completions > 0 || unwritten > 0 || turn_->shared()->head.runnable != 0 || turn_->deadline_due();
+    const bool work = completions > 0 || unwritten > 0 || turn_->starved() || turn_->shared()->head.runnable != 0 || turn_->deadline_due();
     const bool healthy = !work || dispatch();
     if (completions < 0 && completions != -EINTR) fail(completions);
     napi_close_handle_scope(env_, scope);

@@ -92,6 +92,7 @@ int Turn::wait(int64_t timeout_ns) {
   SharedHead& head = shared_->head;
   head.completions = 0;
   host_ready_ = false;
+  starved_ = false;
   ready_.clear();
   std::swap(ready_, remembered_);
   const size_t known = ready_.size();
@@ -116,6 +117,7 @@ int Turn::wait(int64_t timeout_ns) {
     if ((ready.events & onewait::kRead) && target.armed > 0) {
       // Out of memory to read into, or of room for completions: what is left stays ready, or is remembered if it was news.
       if (head.completions == Poller::kMaxReady || !read(ready, target)) {
+        starved_ = true;
         if (edge) remembered_.push_back(ready);
         continue;
       }

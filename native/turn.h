@@ -102,6 +102,8 @@ class Turn {
   /** How long the loop itself allows the next wait to block: 0 when tasks are runnable, kForever when no timer is set. */
   int64_t timeout_ns() const;
   bool host_ready() const { return host_ready_; }
+  /** Something was to be read, and there was no memory for it: JavaScript has to give some. */
+  bool starved() const { return starved_; }
   bool deadline_due() const { return shared_->head.deadline <= now_ms(); }
   double now_ms() const { return static_cast<double>(monotonic_ns() - origin_) / 1e6; }
   /** Forgets an armed read; every close of a descriptor passes here. */
@@ -133,6 +135,7 @@ class Turn {
   uint64_t origin_;
   int host_fd_ = -1;
   bool host_ready_ = false;
+  bool starved_ = false;
   uint32_t flushes_ = 0;
   std::vector<Slot> slots_;
   std::vector<Ready> ready_;

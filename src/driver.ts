@@ -3,6 +3,7 @@
 // Submissions are written into memory shared with native code and carried out together at the start of the next turn, so a read or a
 // small write costs a few stores instead of a call. native/turn.h has the layout and the reasons.
 
+import { markAsUntransferable } from 'node:worker_threads';
 import { systemError } from './errors.ts';
 import { type NativeTurn, native } from './native.ts';
 import { EpollSelector, PollSelector, type Selector, SelectSelector } from './selectors.ts';
@@ -94,13 +95,20 @@ function makeSelector(poller: PollerName): Selector {
   return new EpollSelector();
 }
 
+/** Chunks of several streams share it: transferring the buffer of one (postMessage) copies it, or the others would lose their bytes. */
+function readMemory(bytes: number): ArrayBuffer {
+  const memory = new ArrayBuffer(bytes);
+  markAsUntransferable(memory);
+  return memory;
+}
+
 export class NativeDriver implements Driver {
   readonly selector: Selector;
   readonly events: Int32Array;
   readonly unwrittenEvents: Int32Array;
   readonly out: Uint8Array;
-  page: ArrayBuffer = new ArrayBuffer(PAGE_BYTES);
-  slab: ArrayBuffer = new ArrayBuffer(SLAB_BYTES);
+  page: ArrayBuffer = readMemory(PAGE_BYTES);
+  slab: ArrayBuffer = readMemory(SLAB_BYTES);
 
   readonly #turn: NativeTurn;
   readonly #clock: Float64Array;
@@ -188,15 +196,16 @@ export class NativeDriver implements Driver {
 
   refill(): void {
     const head = this.#head;
-    const pageUsed = head[PAGE_CURSOR]! + SMALL_READ > PAGE_BYTES;
-    const slabUsed = head[SLAB_CURSOR]! + MAX_READ > SLAB_BYTES;
+    // A length of 0: somebody detached it all the same (ArrayBuffer.prototype.transfer).
+    const pageUsed = head[PAGE_CURSOR]! + SMALL_READ > PAGE_BYTES || this.page.byteLength === 0;
+    const slabUsed = head[SLAB_CURSOR]! + MAX_READ > SLAB_BYTES || this.slab.byteLength === 0;
     if (!pageUsed && !slabUsed) return;
     if (pageUsed) {
-      this.page = new ArrayBuffer(PAGE_BYTES);
+      this.page = readMemory(PAGE_BYTES);
       head[PAGE_CURSOR] = 0;
     }
     if (slabUsed) {
-      this.slab = new ArrayBuffer(SLAB_BYTES);
+      this.slab = readMemory(SLAB_BYTES);
       head[SLAB_CURSOR] = 0;
     }
     this.#turn.setAreas(this.page, this.slab);

@@ -311,6 +311,22 @@ describe('read', () => {
     conn.destroy();
   });
 
+  both('goes on when somebody takes the memory of a chunk away, and so do its neighbours', function* () {
+    const [conn, peer] = yield* withPeer();
+    const [other, otherPeer] = yield* withPeer();
+    peer.write('one');
+    const chunk = (yield* on(conn.read()))!;
+    otherPeer.write('neighbour');
+    const neighbour = (yield* on(other.read()))!;
+    const memory = chunk.buffer as ArrayBuffer & { transfer?(): ArrayBuffer };
+    expect(text(new Uint8Array(structuredClone(chunk, { transfer: [memory] })))).toBe('one');
+    expect(text(neighbour)).toBe('neighbour');
+    memory.transfer?.();
+    peer.write('two');
+    expect(text(yield* on(conn.read()))).toBe('two');
+    for (const closed of [peer, conn, otherPeer, other]) closed.destroy();
+  });
+
   both('and write do not get into each other’s way', function* (style) {
     const [conn, peer] = yield* withPeer();
     const reader = style.spawn(() => on(conn.read()));
