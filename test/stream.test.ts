@@ -3,7 +3,7 @@
 import { connect as netConnect, type Socket } from 'node:net';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { race, run, type Stream, sleep, spawn, type Task, tcp, timeout } from '../src/index.ts';
+import { race, run, type Stream, sleep, spawn, type Task, tcp, timeout, yieldNow } from '../src/index.ts';
 import { descriptors, needs, residentBytes, script } from './processes.ts';
 import { both, everywhere, on, pair, readAll, type Scenario, STYLES, type Style, text, thrownBy } from './styles.ts';
 import { until, within } from './until.ts';
@@ -601,6 +601,27 @@ describe('lines', () => {
 });
 
 describe('write', () => {
+  both('a thousand times without having to wait lets others have their turns', function* (style) {
+    const [conn, peer] = yield* withPeer();
+    let turns = 0;
+    const other = spawn(function* () {
+      for (;;) {
+        yield* yieldNow();
+        turns++;
+      }
+    });
+    yield* on(
+      style.spawn(function* () {
+        turns = 0;
+        for (let i = 0; i < 1000; i++) yield* on(conn.write('x'));
+      }),
+    );
+    expect(turns).toBeGreaterThan(3);
+    other.cancel();
+    peer.destroy();
+    conn.destroy();
+  });
+
   both('takes strings, typed arrays, views and buffers, in bytes', function* () {
     const [client, server] = yield* pair();
     const memory = new Uint8Array([9, 1, 2, 3, 4, 9]).buffer;

@@ -656,6 +656,8 @@ export class Stream implements DescriptorHandler {
     else this.enqueue(rest);
   }
 
+  // --- inside -------------------------------------------------------------------------------------------------------------
+
   /**
    * For the `await` style, in which a write starts when it is made: one that is only copied, and changes nothing but the queue, needs no trap
    * to be waited for. False when there is more to it: then `Write` sees to it.
@@ -664,14 +666,16 @@ export class Stream implements DescriptorHandler {
     const task = currentTask();
     const clear = this.state === 'open' && this.writer === null && this.writeError === null && !this.sentEnd;
     if (!clear || this.backlogLength > 0 || data.length > SMALL_WRITE) return false;
-    if (task.cancelled !== null || !task.mayRunOn()) return false;
+    if (task.cancelled !== null) return false;
+    if (!task.mayRunOn()) {
+      task.endShare(); // `Write` will ask again, and must hear the same
+      return false;
+    }
     task.resource = this;
     if (this.loop.tracer !== null) this.lastWriter = task;
     this.loop.submitWrite(this.descriptor, data, task);
     return true;
   }
-
-  // --- inside -------------------------------------------------------------------------------------------------------------
 
   private get buffered(): number {
     return this.input === null ? 0 : this.input.length;
