@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { closeSync, constants, mkdtempSync, openSync, readdirSync, readSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { onTestFinished } from 'vitest';
+import { afterAll, onTestFinished } from 'vitest';
 import { type Task, yieldNow } from '../src/index.ts';
 import { checked, native } from '../src/native.ts';
 import { readTrace, type TraceRecord } from '../src/trace/reader.ts';
@@ -30,10 +30,12 @@ class Ends {
 const fifos: string[] = [];
 let fifoFolder = '';
 let fifoCount = 0;
+afterAll(() => {
+  if (fifoFolder !== '') rmSync(fifoFolder, { recursive: true, force: true });
+});
 function nextFifo(): string {
   if (fifoFolder === '') {
     fifoFolder = mkdtempSync(join(tmpdir(), 'onewait-fifos-'));
-    process.on('exit', () => rmSync(fifoFolder, { recursive: true, force: true }));
   }
   if (fifos.length === 0) {
     for (let i = 0; i < 64; i++) fifos.push(join(fifoFolder, `${++fifoCount}`));
