@@ -7,6 +7,7 @@
     'sources': [
       'native/addon.cc',
       'native/async_context.cc',
+      'native/blocking_threads.cc',
       'native/epoll_poller.cc',
       'native/host.cc',
       'native/poll_poller.cc',

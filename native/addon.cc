@@ -1,6 +1,6 @@
 // The addon's exports: argument checks, and state per environment, so that every worker thread has its own. No statics.
 //
-// JavaScript sees two classes, Poller and Turn, and a handful of functions. Results are numbers: a value, or a negative errno.
+// JavaScript sees three classes, Poller, Turn and BlockingThreads, and a handful of functions. Results are numbers: a value, or a negative errno.
 // src/native.ts gives them types and is the only module that calls them.
 #include <fcntl.h>
 #include <napi.h>
@@ -13,6 +13,7 @@
 
 #include "args.h"
 #include "async_context.h"
+#include "blocking_threads.h"
 #include "host.h"
 #include "poller.h"
 #include "sockets.h"
@@ -339,6 +340,70 @@ Napi::Value send(const Napi::CallbackInfo& info) {
   return transfer(info, Syscall::kSend, transmit);
 }
 
+/** Threads that block in system calls; src/article/exchange-threads.ts is what they are for. */
+class ThreadsWrap : public Napi::ObjectWrap<ThreadsWrap> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "BlockingThreads",
+                       {InstanceMethod<&ThreadsWrap::fd>("fd"), InstanceMethod<&ThreadsWrap::call>("call"), InstanceMethod<&ThreadsWrap::take>("take")});
+  }
+
+  explicit ThreadsWrap(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+    Args args(info);
+    const int count = args.integer(0, "threads", 1, 4096);
+    const int patience_ms = args.integer(1, "patienceMs", 1, 3'600'000);
+    if (args.ok()) threads_ = std::make_unique<BlockingThreads>(count, patience_ms);
+  }
+
+ private:
+  /** fd(): readable while finished calls can be taken; or -errno when not all threads could be started. */
+  Napi::Value fd(const Napi::CallbackInfo& info) {
+    return number(info.Env(), threads_->error() < 0 ? threads_->error() : threads_->fd());
+  }
+
+  /** call(host, port, id, fd, request, offset, length): connects if fd is -1, sends and receives, on a thread. */
+  Napi::Value call(const Napi::CallbackInfo& info) {
+    Args args(info);
+    const auto address = address_argument(args, info.Env());
+    if (!address) return {};
+    const int id = args.integer(2, "id");
+    const int fd = args.integer(3, "fd", -1);
+    const Turn::Area request = args.bytes(4);
+    if (!args.ok()) return {};
+    threads_->submit({static_cast<uint32_t>(id), fd, *address, {request.data, request.data + request.length}, {}, 0});
+    return info.Env().Undefined();
+  }
+
+  /** take(): finished calls, as arrays of id, fd (-1: there is none), result and bytes. */
+  Napi::Value take(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    const std::vector<BlockingCall> calls = threads_->take();
+    Napi::Array finished = Napi::Array::New(env, calls.size());
+    for (uint32_t i = 0; i < calls.size(); ++i) {
+      const BlockingCall& call = calls[i];
+      Napi::Array fields = Napi::Array::New(env, 4);
+      fields.Set(0u, number(env, call.id));
+      fields.Set(1u, number(env, static_cast<double>(call.fd < 0 ? call.fd : environment(env).own(call.fd))));
+      fields.Set(2u, number(env, static_cast<double>(call.result)));
+      fields.Set(3u, Napi::Buffer<uint8_t>::Copy(env, call.response.data(), call.response.size()));
+      finished.Set(i, fields);
+    }
+    return finished;
+  }
+
+  std::unique_ptr<BlockingThreads> threads_;
+};
+
+/** read(2): for what is no socket, a terminal or a pipe. */
+Napi::Value read(const Napi::CallbackInfo& info) {
+  return transfer(info, Syscall::kRead, [](int fd, void* data, size_t length) { return outcome(::read(fd, data, length)); });
+}
+
+/** write(2). Node ignores SIGPIPE, so a reader that is gone is EPIPE. */
+Napi::Value write(const Napi::CallbackInfo& info) {
+  return transfer(info, Syscall::kWrite, [](int fd, const void* data, size_t length) { return outcome(::write(fd, data, length)); });
+}
+
 Napi::Value shutdown(const Napi::CallbackInfo& info) {
   Args args(info);
   const int fd = args.fd(0);
@@ -449,8 +514,10 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   env.AddCleanupHook([data] { data->end(); });
   exports.Set("Poller", PollerWrap::define(env));
   exports.Set("Turn", TurnWrap::define(env));
+  exports.Set("BlockingThreads", ThreadsWrap::define(env));
   const std::pair<const char*, Napi::Value (*)(const Napi::CallbackInfo&)> functions[] = {
-      {"listen", listen}, {"connect", connect}, {"accept", accept}, {"recv", recv}, {"send", send}, {"shutdown", shutdown}, {"close", close},
+      {"listen", listen}, {"connect", connect}, {"accept", accept}, {"recv", recv}, {"send", send}, {"read", read}, {"write", write},
+      {"shutdown", shutdown}, {"close", close},
       {"openSpare", open_spare}, {"socketError", socket_error}, {"socketName", socket_name}, {"traceOpen", trace_open},
       {"traceClose", trace_close}, {"traceTask", trace_task}, {"traceEvent", trace_event}, {"traceText", trace_text},
   };

@@ -29,6 +29,14 @@ export interface NativeTurn {
   unref(): void;
 }
 
+/** Threads that block, `native/blocking_threads.h`; exchange-threads.ts is its only user. */
+export interface NativeBlockingThreads {
+  /** Readable while `take` has something to give; a negative errno when not all threads could be started. */
+  fd(): number;
+  call(host: string, port: number, id: number, fd: number, request: Uint8Array, offset: number, length: number): void;
+  take(): Array<[id: number, fd: number, result: number, bytes: Uint8Array]>;
+}
+
 export interface SocketAddress {
   address: string;
   family: 'IPv4' | 'IPv6';
@@ -38,11 +46,14 @@ export interface SocketAddress {
 interface Native {
   Poller: new (kind: string) => NativePoller;
   Turn: new (poller: NativePoller) => NativeTurn;
+  BlockingThreads: new (threads: number, patienceMs: number) => NativeBlockingThreads;
   listen(host: string, port: number, backlog: number, reusePort: boolean): number;
   connect(host: string, port: number): number;
   accept(fd: number): number;
   recv(fd: number, buffer: Uint8Array, offset: number, length: number): number;
   send(fd: number, buffer: Uint8Array, offset: number, length: number): number;
+  read(fd: number, buffer: Uint8Array, offset: number, length: number): number;
+  write(fd: number, buffer: Uint8Array, offset: number, length: number): number;
   shutdown(fd: number): number;
   close(fd: number): number;
   openSpare(): number;

@@ -2,7 +2,8 @@
 // benchmark measures.
 
 import type { PollerName } from '../driver.ts';
-import { type Coroutine, type Listener, run, type Stream, spawn, tcp } from '../index.ts';
+import { type Coroutine, type Listener, type Stream, spawn, tcp } from '../index.ts';
+import { runUntilSignal } from './signals.ts';
 
 function* echo(conn: Stream): Coroutine<void> {
   for (let chunk = yield* conn.read(); chunk !== null; chunk = yield* conn.read()) {
@@ -40,46 +41,14 @@ export interface EchoOptions {
   trace?: string | undefined;
 }
 
-/** What a peer's sudden end looks like: its business, and not worth a report. */
-const PEER_GONE = new Set(['ECONNRESET', 'EPIPE', 'ETIMEDOUT']);
-
 /** Serves until SIGINT or SIGTERM. Returns the signal's exit code. */
 export function echoServer(options: EchoOptions): Promise<number> {
   const { port, host, poller, trace } = options;
-  const stop = new AbortController();
-  let exitCode = 0;
-  for (const [signal, code] of [
-    ['SIGINT', 130],
-    ['SIGTERM', 143],
-  ] as const) {
-    process.once(signal, () => {
-      exitCode = code;
-      stop.abort();
-    });
-  }
-  return run(
-    function* () {
-      const listener = yield* tcp.listen({ host, port });
-      const server = spawn(options.style === 'yield' ? serve(listener) : () => serveAsync(listener), {
-        name: 'accept',
-      });
-      console.log(`listening on ${listener.address.address}:${listener.address.port}`);
-      try {
-        yield* server.join({ signal: stop.signal });
-      } catch (error) {
-        if (!stop.signal.aborted) throw error;
-      }
-      server.cancel();
-      listener.close();
-      return exitCode;
-    },
-    {
-      name: 'main',
-      poller,
-      trace,
-      onTaskError(error, task) {
-        if (!PEER_GONE.has((error as NodeJS.ErrnoException).code ?? '')) console.error(`${task} failed:`, error);
-      },
-    },
-  );
+  const main = function* (): Coroutine<void> {
+    const listener = yield* tcp.listen({ host, port });
+    console.log(`listening on ${listener.address.address}:${listener.address.port}`);
+    if (options.style === 'yield') yield* serve(listener);
+    else yield* spawn(() => serveAsync(listener), { name: 'accept' }).join();
+  };
+  return runUntilSignal('accept', main, { poller, trace });
 }

@@ -15,6 +15,8 @@ const EPOLL_FLAGS: ReadonlyArray<[number, string]> = [
   [0x2000, 'RDHUP'],
   [0x80000000, 'ET'],
 ];
+/** The calls that are asked for a number of bytes. */
+const TRANSFERS = new Set(['recvfrom', 'sendto', 'read', 'write']);
 /** Longest a turn can grow before its lines are let go: memory stays bounded whatever the file says. */
 const MAX_HELD = 65_536;
 /** Names of each sort that are kept; the oldest goes first. */
@@ -63,7 +65,7 @@ export class TraceFormatter {
         return `fd ${fd} ${this.descriptorName(fd)}  ${events(record.mask)}`;
       case Kind.syscall: {
         const name = SYSCALLS[record.code] ?? '?';
-        const asked = name === 'recvfrom' || name === 'sendto' ? `, ${arg}` : '';
+        const asked = TRANSFERS.has(name) ? `, ${arg}` : '';
         const argument = name === 'socket' ? '' : fd;
         const line = column(
           `${name}(${argument}${asked}) = ${outcome(result)}`,

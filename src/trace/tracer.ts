@@ -108,15 +108,20 @@ const NO_TRACE_FILE: Record<string, string> = {
   ELOOP: 'it is a symbolic link, which may lead anywhere',
 };
 
-/** Starts recording what `loop` does. @throws SystemError when the file cannot be made */
-export function startTracer(loop: Loop, path: string): void {
-  if (loop.tracer !== null) return;
+/** Starts recording this thread's system calls. @throws SystemError when the file cannot be made */
+export function openTrace(path: string): void {
   const result = native.traceOpen(path, RING_RECORDS);
   if (result < 0) {
     const error = systemError('open', result);
     error.message = `cannot record a trace in ${path}: ${NO_TRACE_FILE[error.code] ?? error.message}`;
     throw error;
   }
+}
+
+/** Starts recording what `loop` does. @throws SystemError when the file cannot be made */
+export function startTracer(loop: Loop, path: string): void {
+  if (loop.tracer !== null) return;
+  openTrace(path);
   loop.tracer = new Tracer(loop);
   // process.exit() runs no cleanup hook of the addon (a worker that is terminated does, and nothing of this).
   loop.tracer.onExit = () => stopTracer(loop);

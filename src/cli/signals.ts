@@ -1,0 +1,39 @@
+// How a program of the command line runs, and how it ends: by itself, or by a signal.
+
+import { type Main, type RunOptions, run, spawn } from '../index.ts';
+
+/** What a peer's sudden end looks like: its business, and not worth a report. */
+const PEER_GONE = new Set(['ECONNRESET', 'EPIPE', 'ETIMEDOUT']);
+
+/** Runs `main` until it ends, or until SIGINT or SIGTERM cancels it. Returns the exit code: 0, 130 or 143. @throws what `main` throws */
+export function runUntilSignal(name: string, main: Main<void>, options: RunOptions): Promise<number> {
+  const stop = new AbortController();
+  let exitCode = 0;
+  for (const [signal, code] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const) {
+    process.once(signal, () => {
+      exitCode = code;
+      stop.abort();
+    });
+  }
+  return run(
+    function* () {
+      const task = spawn(main, { name });
+      try {
+        yield* task.join({ signal: stop.signal });
+      } catch (error) {
+        if (!stop.signal.aborted) throw error;
+      }
+      return exitCode;
+    },
+    {
+      name: 'main',
+      onTaskError(error, task) {
+        if (!PEER_GONE.has((error as NodeJS.ErrnoException).code ?? '')) console.error(`${task} failed:`, error);
+      },
+      ...options,
+    },
+  );
+}
