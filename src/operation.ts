@@ -82,6 +82,11 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     return true;
   }
 
+  /** Whether only promises that are not ours can settle it. @internal */
+  get foreign(): boolean {
+    return false;
+  }
+
   /** Whether it must begin although its task was cancelled: it sees to the end of what was begun before. */
   protected get shielded(): boolean {
     return false;

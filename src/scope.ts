@@ -139,6 +139,9 @@ class Children extends Trap<void> {
   protected override get wakeable(): boolean {
     return false;
   }
+  override get foreign(): boolean {
+    return [...this.scope.tasks].every((task) => task.foreign);
+  }
   protected override get shielded(): boolean {
     return true;
   }

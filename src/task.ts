@@ -193,7 +193,8 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
 
   /** Whether only promises that are not ours can move it. @internal */
   get foreign(): boolean {
-    return !this.waiting && this.generator === null && this.body === null;
+    if (this.waiting) return this.waits().every((trap) => trap.foreign);
+    return this.generator === null && this.body === null;
   }
 
   private get self(): Task {

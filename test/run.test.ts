@@ -225,6 +225,22 @@ describe('run', () => {
     expect(await run(() => slept(0, 'poll'), { poller: 'poll' })).toBe('poll');
   });
 
+  test('does not wait for a scope either in which all wait for somebody else’s promises', async () => {
+    const never = new Promise<never>(() => {});
+    const value = await run(function* () {
+      let waits = false;
+      const body = (): Promise<never> => {
+        waits = true;
+        return never;
+      };
+      spawn(() => timeout(60_000, () => scope(body)));
+      while (!waits) yield* yieldNow();
+      yield* yieldNow();
+      return 'done';
+    });
+    expect(value).toBe('done');
+  });
+
   test('does not wait for an async function that waits for somebody else’s promise', async () => {
     let release = (): void => {};
     const gate = new Promise<void>((resolve) => {
