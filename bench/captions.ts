@@ -4,7 +4,7 @@
 import { connectionsOf, whole } from './format.ts';
 import type { IdleSample } from './idle.ts';
 import type { Result } from './results.ts';
-import { FLOOR } from './servers.ts';
+import type { RatioField } from './suite.ts';
 
 const NOTHING = 'There is no valid figure to show here; what is drawn hollow is not to be ranked by.';
 
@@ -32,9 +32,22 @@ export function throughputCaption(headline: readonly Result[]): string {
   return `${at}, ${most}${least}. Hollow marks are not to be ranked by.`;
 }
 
+/** Of a ratio to what is to be beaten. */
+export function gainCaption(headline: readonly Result[], field: RatioField, reference: string): string {
+  const ratios = sortedBy(
+    headline.filter((result) => result.server !== reference),
+    (result) => result[field],
+  );
+  const [best] = ratios;
+  if (best === undefined) return NOTHING;
+  const [result, ratio] = best;
+  return `With ${connectionsOf(result.connections)} ${result.server} completes ${ratio.toFixed(2)} times as many round trips as ${reference}.`;
+}
+
+/** Of the ratio to the floor, which nobody can beat. */
 export function ratioCaption(headline: readonly Result[]): string {
   const ratios = sortedBy(
-    headline.filter((result) => result.server !== FLOOR),
+    headline.filter((result) => result.server !== 'raw-epoll'),
     (result) => result.ratioToRawEpoll,
   );
   const [best] = ratios;

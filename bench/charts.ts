@@ -4,6 +4,7 @@ import { connectionsOf, whole } from './format.ts';
 import type { IdleSample } from './idle.ts';
 import type { Result } from './results.ts';
 import type { Spread } from './stats.ts';
+import type { RatioField } from './suite.ts';
 import {
   decades,
   type EndLabel,
@@ -139,9 +140,14 @@ function whisker(range: Spread, middle: number, x: Scale): string {
 }
 
 /** `results` are the valid, ranked ones with a ratio; one group of bars per number of connections. */
-export function ratioChart(results: readonly Result[], servers: readonly string[]): string {
+export function ratioChart(
+  results: readonly Result[],
+  servers: readonly string[],
+  field: RatioField,
+  reference: string,
+): string {
   const counts = [...new Set(results.map((result) => result.connections))];
-  const top = Math.max(1, ...results.map((result) => result.spread.ratioToRawEpoll?.max ?? 0));
+  const top = Math.max(1, ...results.map((result) => result.spread[field]?.max ?? 0));
   const x = linear([0, top], [BARS.left, BARS.right]);
   let cursor = 14;
   let content = '';
@@ -149,26 +155,28 @@ export function ratioChart(results: readonly Result[], servers: readonly string[
     content += text(0, cursor, connectionsOf(count), 'group');
     cursor += 12;
     const group = results.filter((result) => result.connections === count);
-    for (const result of group.sort((a, b) => b.ratioToRawEpoll! - a.ratioToRawEpoll!)) {
+    for (const result of group.sort((a, b) => b[field]! - a[field]!)) {
       const middle = cursor + BARS.height / 2;
       content += text(BARS.left - 10, middle + 4, result.server, '', 'end');
       content += rectangle(
         BARS.left,
         cursor,
-        x(result.ratioToRawEpoll!) - BARS.left,
+        x(result[field]!) - BARS.left,
         BARS.height,
         `bar s${servers.indexOf(result.server)}`,
       );
-      if (result.spread.ratioToRawEpoll !== null) content += whisker(result.spread.ratioToRawEpoll, middle, x);
-      const ofThreads = result.ratioToThreads === null ? '' : `, ${result.ratioToThreads.toFixed(2)} × threads`;
-      content += text(BARS.right + 12, middle + 4, `${result.ratioToRawEpoll!.toFixed(2)}${ofThreads}`);
+      const range = result.spread[field];
+      if (range !== null) content += whisker(range, middle, x);
+      const isOfThreads = field === 'ratioToThreads' || result.ratioToThreads === null;
+      const ofThreads = isOfThreads ? '' : `, ${result.ratioToThreads!.toFixed(2)} × threads`;
+      content += text(BARS.right + 12, middle + 4, `${result[field]!.toFixed(2)}${ofThreads}`);
       cursor += BARS.step;
     }
     cursor += 22;
   }
   const bottom = cursor - 30;
-  const floor = line(x(1), 18, x(1), bottom, 'reference') + text(x(1), 12, 'the floor', 'tick', 'end');
-  return svg(WIDTH, bottom + 8, 'Throughput as a ratio to the floor', content + floor);
+  const floor = line(x(1), 18, x(1), bottom, 'reference') + text(x(1), 12, reference, 'tick', 'end');
+  return svg(WIDTH, bottom + 8, `Throughput as a ratio to ${reference}`, content + floor);
 }
 
 /** `idle` are the samples of one number of connections. */

@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Child, Children } from './children.ts';
 import type { Pinning } from './machine.ts';
 import { HOST, type Server } from './servers.ts';
+import type { Talk } from './suite.ts';
 
 const READY_WITHIN_MS = 15_000;
 /** A server that keeps connections longer than this keeps them for good, and the next sample will say what that costs. */
@@ -26,6 +27,8 @@ export interface Lab {
   readonly children: Children;
   readonly pinning: Pinning | null;
   readonly programs: string;
+  /** What is asked and answered, where servers do not echo. */
+  readonly talk: Talk | null;
   /** Aborted when the user interrupts; whoever aborts also ends the children. */
   readonly signal: AbortSignal;
 }
@@ -72,7 +75,11 @@ export async function closed(running: RunningServer, descriptorsBefore: number):
   while (descriptorsOf(running) > descriptorsBefore && Date.now() < deadline) await delay(5);
 }
 
-export async function startServer(lab: Lab, server: Server): Promise<RunningServer> {
+export async function startServer(
+  lab: Pick<Lab, 'children' | 'pinning' | 'signal'>,
+  server: Server,
+  cpu: number | null = lab.pinning?.serverCpu ?? null,
+): Promise<RunningServer> {
   const port = await freePort();
   let isReady: () => void = () => {};
   const ready = new Promise<void>((resolve) => {
@@ -83,7 +90,7 @@ export async function startServer(lab: Lab, server: Server): Promise<RunningServ
   };
   if (lab.signal.aborted) throw new Interrupted();
   const command = [server.command, ...server.args(port)];
-  const process = lab.children.start(command, lab.pinning?.serverCpu ?? null, onLine, server.env);
+  const process = lab.children.start(command, cpu, onLine, server.env);
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<string>((resolve) => {
     timer = setTimeout(resolve, READY_WITHIN_MS, `it was not ready within ${READY_WITHIN_MS / 1000} seconds`);
@@ -126,9 +133,10 @@ export async function generate(
   onEvent: (event: GeneratorEvent, goOn: () => void) => void,
 ): Promise<void> {
   const where = ['--host', HOST, '--port', `${running.port}`, '--server-pid', `${running.process.pid}`];
-  // Polling on a core that the server also needs would take it from the server.
-  const spin = lab.pinning === null ? [] : ['--spin'];
-  const command = [join(lab.programs, 'loadgen'), ...where, ...spin, ...args];
+  // Polling on a core that the server, or what the server asks, also needs would take it from them.
+  const spin = lab.pinning === null || lab.talk !== null ? [] : ['--spin'];
+  const talk = lab.talk === null ? [] : ['--request', lab.talk.request, '--response', lab.talk.response];
+  const command = [join(lab.programs, 'loadgen'), ...where, ...spin, ...talk, ...args];
   if (lab.signal.aborted) throw new Interrupted();
   const generator = lab.children.start(command, lab.pinning?.generatorCpu ?? null, (line) => {
     onEvent(JSON.parse(line) as GeneratorEvent, () => generator.writeLine());

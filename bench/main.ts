@@ -8,15 +8,16 @@ import { constants as osConstants } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Children } from './children.ts';
-import { Interrupted, type Lab } from './lab.ts';
+import { learnAnswer, startRates } from './exchange.ts';
+import { Interrupted, type Lab, SampleFailure } from './lab.ts';
 import { describeMachine, type Machine, mostConnections } from './machine.ts';
 import { type Options, parseOptions } from './options.ts';
 import { makePlan, type Plan, planSeconds } from './plan.ts';
 import { Progress } from './progress.ts';
 import { formatPage } from './report.ts';
 import { makeReport, type Report } from './results.ts';
-import { Runner } from './runner.ts';
-import { isAvailable, isCommand, type Server, serverTable } from './servers.ts';
+import { type Run, Runner } from './runner.ts';
+import { isAvailable, isCommand, type Server } from './servers.ts';
 import { formatTable } from './table.ts';
 
 function fail(message: string): never {
@@ -50,14 +51,7 @@ function write(report: Report, options: Options): void {
   process.stderr.write(`onewait bench: wrote ${page}\n`);
 }
 
-async function measure(options: Options, machine: Machine, plan: Plan, chosen: readonly Server[]): Promise<number> {
-  const servers = chosen.filter(isAvailable);
-  const skipped = chosen
-    .filter((server) => !isAvailable(server))
-    .map((server) => `${server.name} is not available: ${server.install}`);
-  for (const line of skipped) process.stderr.write(`onewait bench: skipped: ${line}\n`);
-  if (servers.length === 0) fail('no server is left to measure');
-
+async function measure(options: Options, machine: Machine, plan: Plan): Promise<number> {
   const interruption = new AbortController();
   const children = new Children();
   let exitCode = 0;
@@ -71,27 +65,43 @@ async function measure(options: Options, machine: Machine, plan: Plan, chosen: r
 
   const { pinning } = machine;
   if (pinning === null) process.stderr.write('onewait bench: there is one core only: not pinned, no sample is valid\n');
-  const lab: Lab = { children, pinning, programs: options.programs, signal: interruption.signal };
-  const progress = new Progress(process.stderr, planSeconds(plan, servers.length));
-  const runner = new Runner(lab, plan, servers, progress);
+  const bare: Lab = { children, pinning, programs: options.programs, talk: null, signal: interruption.signal };
+  const { suite } = options;
+  let run: Run = { samples: [], idle: [], failures: new Map() };
+  let servers: readonly Server[] = [];
+  let skipped: string[] = [];
   try {
-    await runner.measureAll();
+    const rates = suite.request === null ? 0 : await startRates(bare);
+    const chosen = suite
+      .servers(options.programs, rates)
+      .filter(({ name }) => options.servers === null || options.servers.includes(name));
+    servers = chosen.filter(isAvailable);
+    skipped = chosen
+      .filter((server) => !isAvailable(server))
+      .map((server) => `${server.name} is not available: ${server.install}`);
+    for (const line of skipped) process.stderr.write(`onewait bench: skipped: ${line}\n`);
+    if (servers.length === 0) fail('no server is left to measure');
+    const talk = suite.request === null ? null : await learnAnswer(bare, suite.request, rates);
+    const progress = new Progress(process.stderr, planSeconds(plan, servers.length));
+    const runner = new Runner({ ...bare, talk }, plan, servers, progress);
+    run = runner.run;
+    await runner.measureAll().finally(() => progress.clear());
   } catch (error) {
-    progress.clear();
+    if (error instanceof SampleFailure) fail(error.message);
     if (!(error instanceof Interrupted)) throw error;
   } finally {
     await children.endAll();
   }
   const names = servers.map((server) => server.name);
   const interrupted = interruption.signal.aborted;
-  const report = makeReport(machine, plan, names, runner.run, { interrupted, skipped });
+  const report = makeReport(machine, plan, names, run, { interrupted, skipped });
   write(report, options);
   if (interrupted) {
     process.stderr.write('onewait bench: interrupted; nothing that was measured is valid\n');
     return exitCode;
   }
   process.stdout.write(`${formatTable(report)}\n`);
-  return runner.run.failures.size > 0 ? 1 : 0;
+  return run.failures.size > 0 ? 1 : 0;
 }
 
 // A reader that has gone (`| head`) wants no more output, and no complaint either.
@@ -103,12 +113,9 @@ const most = mostConnections(machine);
 const options = parseOptions(process.argv, {
   programs: defaultPrograms,
   mostConnections: most,
-  servers: serverTable(defaultPrograms),
 });
-const table = serverTable(options.programs);
 requireTools(options.programs);
 if (options.json !== null) requireWritable(dirname(resolve(options.json)), false);
 if (options.out !== null) requireWritable(options.out, true);
-const chosen = table.filter((server) => options.servers === null || options.servers.includes(server.name));
 const plan = makePlan({ ...options, mostConnections: most });
-process.exitCode = await measure(options, machine, plan, chosen);
+process.exitCode = await measure(options, machine, plan);

@@ -1,9 +1,10 @@
 // The command line of the benchmark. Wrong usage is one line on stderr and exit code 2.
 
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
-import type { Server } from './servers.ts';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { SUITES, type Suite } from './suite.ts';
 
 export interface Options {
+  readonly suite: Suite;
   readonly quick: boolean;
   readonly servers: readonly string[] | null;
   readonly connections: readonly number[] | null;
@@ -29,21 +30,20 @@ function numberIn(low: number, high: number, whole: boolean): (text: string) => 
 interface Facts {
   readonly programs: string;
   readonly mostConnections: number;
-  readonly servers: readonly Server[];
 }
 
 export function parseOptions(argv: readonly string[], facts: Facts): Options {
-  const names = facts.servers.map((server) => server.name);
-  const parseServers = (text: string) => {
-    const unknown = text.split(',').find((name) => !names.includes(name));
-    if (unknown === undefined) return text.split(',');
-    throw new InvalidArgumentError(`There is no server '${unknown}': choose from ${names.join(', ')}.`);
-  };
+  const servers = new Map(SUITES.map((suite) => [suite, suite.servers(facts.programs, 0)]));
   const count = numberIn(1, facts.mostConnections, true);
   const command = new Command('npm run bench --')
-    .description('Measures echo servers: one pinned to a core, the load generator on another.')
+    .description('Measures servers: one pinned to a core, the load generator on another.')
+    .addOption(
+      new Option('--suite <suite>', "what to measure: echo servers, or the article's exchange over HTTP")
+        .choices(SUITES.map(({ name }) => name))
+        .default('echo'),
+    )
     .option('--quick', 'about a minute instead of five')
-    .option('--servers <names>', 'only these, separated by commas', parseServers)
+    .option('--servers <names>', 'only these, separated by commas')
     .option('--connections <counts>', `at these numbers of connections, at most ${facts.mostConnections}`, (text) =>
       text.split(',').map(count),
     )
@@ -55,8 +55,9 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     .option('--out <folder>', 'write report.html, a page with charts, to this folder')
     .option('--programs <folder>', 'where the compiled C++ programs are', facts.programs)
     .addHelpText('after', () => {
-      const width = Math.max(...names.map((name) => name.length));
-      return `\nServers:\n${facts.servers.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`).join('\n')}`;
+      const all = [...servers.values()].flat();
+      const width = Math.max(...all.map(({ name }) => name.length));
+      return `\nServers:\n${all.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`).join('\n')}`;
     })
     .allowExcessArguments(false)
     .configureOutput({
@@ -69,16 +70,22 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
         ),
     })
     .exitOverride();
+  const chosen = (): Suite => SUITES.find(({ name }) => name === command.opts().suite)!;
   try {
     command.parse(argv);
+    const names = servers.get(chosen())!.map(({ name }) => name);
+    const unknown = (command.opts().servers as string | undefined)?.split(',').find((name) => !names.includes(name));
+    if (unknown !== undefined)
+      command.error(`There is no server '${unknown}' in this suite: choose from ${names.join(', ')}.`);
   } catch (error) {
     if (error instanceof CommanderError) process.exit(error.exitCode === 0 ? 0 : 2);
     throw error;
   }
   const values = command.opts();
   return {
+    suite: chosen(),
     quick: values.quick ?? false,
-    servers: values.servers ?? null,
+    servers: values.servers?.split(',') ?? null,
     connections: values.connections ?? null,
     messageBytes: values.size,
     inFlight: values.inFlight,

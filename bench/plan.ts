@@ -1,6 +1,7 @@
 // What is going to be measured, and about how long that takes.
 
 import type { Shape } from './sample.ts';
+import type { Suite } from './suite.ts';
 
 export interface Stage extends Shape {
   /** Once per server: a just-in-time compiler needs a second, and a window before that would measure it. */
@@ -9,6 +10,7 @@ export interface Stage extends Shape {
 }
 
 export interface Plan {
+  readonly suite: Suite;
   readonly messageBytes: number;
   readonly inFlight: number;
   readonly stages: readonly Stage[];
@@ -17,6 +19,7 @@ export interface Plan {
 }
 
 export interface Wishes {
+  readonly suite: Suite;
   readonly quick: boolean;
   readonly connections: readonly number[] | null;
   readonly messageBytes: number;
@@ -49,12 +52,14 @@ function leadFor(connections: number): number {
 }
 
 export function makePlan(wishes: Wishes): Plan {
-  const { quick, messageBytes, inFlight, mostConnections } = wishes;
-  const standard = quick ? [1, 64, 1000] : [1, 64, 1000, mostConnections];
+  const { suite, quick, inFlight, mostConnections } = wishes;
+  const messageBytes = suite.request?.length ?? wishes.messageBytes;
+  const standard = quick ? suite.quickConnections : suite.connections(mostConnections);
   const counts = [...new Set(wishes.connections ?? standard)].sort((a, b) => a - b);
   const idle = Math.min(quick ? 2_000 : 5_000, mostConnections);
   const largest = counts.at(-1)!;
   return {
+    suite,
     messageBytes,
     inFlight,
     stages: counts.map((connections) => ({
@@ -66,7 +71,7 @@ export function makePlan(wishes: Wishes): Plan {
       leadSeconds: leadFor(connections),
       seconds: wishes.seconds ?? secondsFor(connections, quick),
     })),
-    idleConnections: largest > idle ? [idle, largest] : [idle],
+    idleConnections: suite.request !== null ? [] : largest > idle ? [idle, largest] : [idle],
   };
 }
 

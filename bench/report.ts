@@ -1,7 +1,7 @@
 // The report as one HTML page that needs nothing else: charts as inline SVG, light or dark as the reader's system is, and
 // every figure in tables as well.
 
-import { latencyCaption, memoryCaption, ratioCaption, throughputCaption } from './captions.ts';
+import { gainCaption, latencyCaption, memoryCaption, ratioCaption, throughputCaption } from './captions.ts';
 import { latencyChart, memoryChart, ratioChart, throughputChart } from './charts.ts';
 import { connectionsOf, orDash, percent, whole } from './format.ts';
 import type { IdleSample } from './idle.ts';
@@ -54,7 +54,7 @@ function table(header: readonly string[], rows: readonly (readonly string[])[]):
 
 const twoDigits = (value: number) => value.toFixed(2);
 
-function resultRow(result: Result): string[] {
+function resultRow(result: Result, ratios: Report['suite']['ratios']): string[] {
   const range = result.spread.roundTripsPerSecond;
   return [
     result.server,
@@ -67,8 +67,7 @@ function resultRow(result: Result): string[] {
     orDash(result.latencyMicros?.p99, whole),
     orDash(result.latencyMicros?.p999, whole),
     orDash(result.latencyMicros?.max, whole),
-    orDash(result.ratioToRawEpoll, twoDigits),
-    orDash(result.ratioToThreads, twoDigits),
+    ...ratios.map(({ field }) => orDash(result[field], twoDigits)),
     `${result.samples} (${result.invalidSamples})`,
     result.valid ? (result.ranked ? 'yes' : 'yes, unranked') : 'no',
   ];
@@ -85,10 +84,6 @@ const RESULT_HEADER = [
   'p99',
   'p99.9',
   'max',
-  '/ floor',
-  '/ threads',
-  'samples (dropped)',
-  'valid',
 ];
 
 function idleRow(sample: IdleSample): string[] {
@@ -117,7 +112,9 @@ function headlineOf(results: readonly Result[]): readonly Result[] {
 function figures(report: Report, servers: readonly string[]): string[] {
   const headline = headlineOf(report.results);
   const count = connectionsOf(headline[0]?.connections ?? 0);
-  const withRatio = report.results.filter((result) => result.valid && result.ranked && result.ratioToRawEpoll !== null);
+  const { field, server: reference } = report.suite.ratios[0]!;
+  const isFloor = field === 'ratioToRawEpoll';
+  const withRatio = report.results.filter((result) => result.valid && result.ranked && result[field] !== null);
   const most = Math.max(0, ...report.idle.map((sample) => sample.connections));
   const idle = report.idle.filter((sample) => sample.connections === most && sample.whyIncomplete === null);
   const measured = report.results.some((result) => result.roundTripsPerSecond !== null);
@@ -128,13 +125,19 @@ function figures(report: Report, servers: readonly string[]): string[] {
       throughputCaption(headline),
       measured ? throughputChart(report.results, servers) : '',
     ),
-    figure('Ratio to the floor', ratioCaption(headline), withRatio.length > 0 ? ratioChart(withRatio, servers) : ''),
+    figure(
+      isFloor ? 'Ratio to the floor' : `Ratio to ${reference}`,
+      isFloor ? ratioCaption(headline) : gainCaption(headline, field, reference),
+      withRatio.length > 0 ? ratioChart(withRatio, servers, field, isFloor ? 'the floor' : reference) : '',
+    ),
     figure(
       `Latency by percentile, ${count}`,
       latencyCaption(headline),
       latencies ? latencyChart(headline, servers) : '',
     ),
-    figure('Memory per idle connection', memoryCaption(idle), idle.length > 0 ? memoryChart(idle, servers) : ''),
+    ...(report.idle.length === 0 && report.suite.name !== 'echo'
+      ? []
+      : [figure('Memory per idle connection', memoryCaption(idle), idle.length > 0 ? memoryChart(idle, servers) : '')]),
   ];
 }
 
@@ -153,7 +156,9 @@ function notes(report: Report): string {
 }
 
 export function formatPage(report: Report): string {
-  const { machine } = report;
+  const { machine, suite } = report;
+  const header = [...RESULT_HEADER, ...suite.ratios.map(({ label }) => label), 'samples (dropped)', 'valid'];
+  const results = report.results.map((result) => resultRow(result, suite.ratios));
   const servers = [...new Set(report.results.map((result) => result.server))];
   const legend = servers.map(
     (server, i) => `<li>${svg(14, 14, '', marker(7, 7, i, false, server))}${escapeText(server)}</li>`,
@@ -166,16 +171,15 @@ export function formatPage(report: Report): string {
   const warning = '<p class="warning">This run is not complete: it was interrupted, or a server failed.</p>';
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<title>onewait: echo benchmark</title><style>${STYLE}</style></head><body><main>
-<h1>Echo benchmark</h1>
+<title>onewait: ${escapeText(suite.title)}</title><style>${STYLE}</style></head><body><main>
+<h1>${escapeText(suite.title)}</h1>
 <p class="soft">${escapeText(subject)}</p>
 ${report.complete ? '' : warning}
 <ul class="legend">${legend.join('')}</ul>
 ${figures(report, servers).join('\n')}
 <h2>All figures</h2>
-${table(RESULT_HEADER, report.results.map(resultRow))}
-<h2>Idle connections</h2>
-${table(IDLE_HEADER, report.idle.map(idleRow))}
+${table(header, results)}
+${report.idle.length === 0 ? '' : `<h2>Idle connections</h2>${table(IDLE_HEADER, report.idle.map(idleRow))}`}
 ${notes(report)}
 <h2>Method</h2>
 <dl>${method.join('')}</dl>

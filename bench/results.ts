@@ -9,8 +9,8 @@ import type { Machine } from './machine.ts';
 import type { Plan } from './plan.ts';
 import type { Run } from './runner.ts';
 import { BUSY_ENOUGH, isRanked, type Sample } from './sample.ts';
-import { BASELINE, FLOOR } from './servers.ts';
 import { type LatencyMicros, latencyMicros, median, mergeCounts, pairedRatios, type Spread, spread } from './stats.ts';
+import type { RatioField, Suite } from './suite.ts';
 
 export interface Result {
   readonly server: string;
@@ -27,6 +27,7 @@ export interface Result {
   readonly kernelStackBytesPerConnection: number | null;
   readonly ratioToRawEpoll: number | null;
   readonly ratioToThreads: number | null;
+  readonly ratioToBlocking: number | null;
   readonly valid: boolean;
   readonly whyInvalid: string | null;
   /** False where wakeups are measured and not servers: such figures are shown, and nobody is ranked by them. */
@@ -36,14 +37,11 @@ export interface Result {
   readonly invalidSamples: number;
   /** How many connections were established, at best. */
   readonly established: number | null;
-  readonly spread: {
-    readonly roundTripsPerSecond: Spread | null;
-    readonly ratioToRawEpoll: Spread | null;
-    readonly ratioToThreads: Spread | null;
-  };
+  readonly spread: Readonly<Record<'roundTripsPerSecond' | RatioField, Spread | null>>;
 }
 
 export interface Report {
+  readonly suite: { readonly name: string; readonly title: string; readonly ratios: Suite['ratios'] };
   readonly machine: Machine;
   readonly method: Readonly<Record<string, string>>;
   /** False when the run was interrupted or a server died. */
@@ -78,10 +76,13 @@ function resultOf(run: Run, plan: Plan, server: string, connections: number, int
   const { all, counting } = groupOf(run, server, connections);
   const shown = counting.length > 0 ? counting : all;
   const rates = shown.map((sample) => sample.roundTripsPerSecond);
-  const ratiosTo = (reference: string) =>
-    pairedRatios(rateByRound(counting), rateByRound(groupOf(run, reference, connections).counting));
-  const toFloor = ratiosTo(FLOOR);
-  const toBaseline = ratiosTo(BASELINE);
+  const ratiosTo = (field: RatioField): number[] => {
+    const reference = plan.suite.ratios.find((ratio) => ratio.field === field)?.server ?? '';
+    return pairedRatios(rateByRound(counting), rateByRound(groupOf(run, reference, connections).counting));
+  };
+  const toFloor = ratiosTo('ratioToRawEpoll');
+  const toThreads = ratiosTo('ratioToThreads');
+  const toBlocking = ratiosTo('ratioToBlocking');
   const idle = idleOf(run.idle, server, connections);
   const failure = run.failures.get(server);
   const valid = !interrupted && failure === undefined && counting.length > 0;
@@ -99,7 +100,8 @@ function resultOf(run: Run, plan: Plan, server: string, connections: number, int
     rssConnections: idle?.connections ?? null,
     kernelStackBytesPerConnection: idle?.kernelStackBytesPerConnection ?? null,
     ratioToRawEpoll: median(toFloor),
-    ratioToThreads: median(toBaseline),
+    ratioToThreads: median(toThreads),
+    ratioToBlocking: median(toBlocking),
     valid,
     whyInvalid: interrupted ? 'interrupted' : (failure ?? (valid ? null : lastProblem)),
     ranked: isRanked({ connections }),
@@ -109,24 +111,31 @@ function resultOf(run: Run, plan: Plan, server: string, connections: number, int
     spread: {
       roundTripsPerSecond: spread(rates),
       ratioToRawEpoll: spread(toFloor),
-      ratioToThreads: spread(toBaseline),
+      ratioToThreads: spread(toThreads),
+      ratioToBlocking: spread(toBlocking),
     },
   };
 }
 
 function describeMethod(machine: Machine, plan: Plan): Record<string, string> {
   const { pinning } = machine;
+  const { suite } = plan;
   const stages = plan.stages.map(
     (stage) => `${connectionsOf(stage.connections)}: ${stage.rounds} rounds of ${stage.seconds} s`,
   );
   return {
-    shape: `closed loop; ${plan.inFlight} message(s) of ${plan.messageBytes} bytes in flight per connection; every byte verified`,
+    shape:
+      suite.request === null
+        ? `closed loop; ${plan.inFlight} message(s) of ${plan.messageBytes} bytes in flight per connection; every byte verified`
+        : `closed loop; ${plan.inFlight} HTTP request(s) in flight per connection, kept alive; every byte of the answers verified`,
     cores:
       pinning === null
         ? 'not pinned: there is one core only, so nothing here is valid'
-        : `server pinned to CPU ${pinning.serverCpu}, generator to CPU ${pinning.generatorCpu}, where it polls`,
+        : `server pinned to CPU ${pinning.serverCpu}, generator to CPU ${pinning.generatorCpu}, ${suite.request === null ? 'where it polls' : 'with the rates service, which takes 1 ms'}`,
     rounds: `${stages.join('; ')}; a fresh server per number of connections, warmed up; all servers in each round, the order rotated each round`,
-    validity: `a sample counts if every connection was established and the server was at least ${BUSY_ENOUGH * 100} % busy (CPU time of its whole process over wall time); at 1 connection wakeups are measured: shown, not ranked`,
+    validity: suite.mustBeBusy
+      ? `a sample counts if every connection was established and the server was at least ${BUSY_ENOUGH * 100} % busy (CPU time of its whole process over wall time); at 1 connection wakeups are measured: shown, not ranked`
+      : `a sample counts if every connection was established and either the server's core was at least ${BUSY_ENOUGH * 100} % busy or the other core was not: who waits is what is compared`,
     figures: 'medians over rounds; a ratio is the median of the ratios of rates within a round',
     latency:
       'from the first attempt to send a message to its complete return, of a saturated server; percentiles of all counting windows together',
@@ -142,7 +151,9 @@ export function makeReport(
   run: Run,
   outcome: { readonly interrupted: boolean; readonly skipped: readonly string[] },
 ): Report {
+  const { name, title, ratios } = plan.suite;
   return {
+    suite: { name, title, ratios },
     machine,
     method: describeMethod(machine, plan),
     complete: !outcome.interrupted && run.failures.size === 0,

@@ -1,5 +1,6 @@
 // One sample: one server, one number of connections, one window. And the rule by which it counts.
 
+import { readFileSync } from 'node:fs';
 import { percent, whole } from './format.ts';
 import { closed, descriptorsOf, generate, type Lab, type RunningServer } from './lab.ts';
 import type { LatencyCounts } from './stats.ts';
@@ -24,6 +25,8 @@ export interface Window {
   readonly serverCpuSeconds: number;
   readonly serverBusy: number;
   readonly generatorBusy: number;
+  /** Of the generator's core, by whatever runs there. */
+  readonly otherCoreBusy: number;
   readonly latencyCounts: LatencyCounts;
 }
 
@@ -49,7 +52,13 @@ export function isRanked(shape: Pick<Shape, 'connections'>): boolean {
   return shape.connections > 1;
 }
 
-export function judge(window: Window, shape: Pick<Shape, 'connections'>, isPinned: boolean): Verdict {
+/** `mustBeBusy` is false where waiting is what is compared; then only a generator without time to spare counts against a sample. */
+export function judge(
+  window: Window,
+  shape: Pick<Shape, 'connections'>,
+  isPinned: boolean,
+  mustBeBusy = true,
+): Verdict {
   const no = (whyInvalid: string, repeat: boolean): Verdict => ({ valid: false, whyInvalid, repeat });
   if (window.connectionErrors > 0) {
     const reached = `reached ${whole(window.established)} of ${whole(shape.connections)} connections`;
@@ -57,12 +66,28 @@ export function judge(window: Window, shape: Pick<Shape, 'connections'>, isPinne
   }
   if (window.roundTrips === 0) return no('no round trip was completed in the window', true);
   if (!isPinned) return no('not pinned: server and generator shared their cores', false);
-  if (isRanked(shape) && window.serverBusy < BUSY_ENOUGH) {
+  const waits = isRanked(shape) && window.serverBusy < BUSY_ENOUGH;
+  if (waits && !mustBeBusy && window.otherCoreBusy >= BUSY_ENOUGH)
+    return no(`the generator and the rates service had no time to spare: they were the limit`, true);
+  if (waits && mustBeBusy) {
     const limit = window.generatorBusy >= BUSY_ENOUGH ? 'the generator' : 'the machine';
     const generator = `the generator ${percent(window.generatorBusy)}`;
     return no(`the server was only ${percent(window.serverBusy)} busy (${generator}): ${limit} was the limit`, true);
   }
   return { valid: true, whyInvalid: null, repeat: false };
+}
+
+interface CoreTime {
+  readonly busy: number;
+  readonly all: number;
+}
+
+/** Ticks of a core since the machine was started: see proc_stat(5). */
+function coreTime(cpu: number | undefined): CoreTime {
+  const line = new RegExp(`^cpu${cpu ?? ''}\\s+(.*)$`, 'm').exec(readFileSync('/proc/stat', 'utf8'))?.[1] ?? '';
+  const ticks = line.trim().split(/\s+/).slice(0, 8).map(Number);
+  const all = ticks.reduce((sum, value) => sum + value, 0);
+  return { busy: all - (ticks[3] ?? 0) - (ticks[4] ?? 0), all };
 }
 
 async function measureWindow(lab: Lab, running: RunningServer, shape: Shape): Promise<Window> {
@@ -74,10 +99,15 @@ async function measureWindow(lab: Lab, running: RunningServer, shape: Shape): Pr
     ['--seconds', shape.seconds],
   ];
   let fields: Record<string, unknown> = {};
+  let before: CoreTime = { busy: 0, all: 0 };
+  let otherCoreBusy = 0;
   await generate(lab, running, args.flat().map(String), (event) => {
     fields = { ...fields, ...event };
+    const now = coreTime(lab.pinning?.generatorCpu);
+    if (event.event === 'begin') before = now;
+    if (event.event === 'end') otherCoreBusy = (now.busy - before.busy) / Math.max(1, now.all - before.all);
   });
-  return fields as unknown as Window;
+  return { ...(fields as unknown as Window), otherCoreBusy };
 }
 
 /** Load that is not looked at. */
@@ -85,12 +115,18 @@ export async function warmUp(lab: Lab, running: RunningServer, shape: Shape, sec
   await measureWindow(lab, running, { ...shape, leadSeconds: 0, seconds });
 }
 
-export async function takeSample(lab: Lab, running: RunningServer, shape: Shape, round: number): Promise<Sample> {
+export async function takeSample(
+  lab: Lab,
+  running: RunningServer,
+  shape: Shape,
+  round: number,
+  mustBeBusy: boolean,
+): Promise<Sample> {
   const descriptors = descriptorsOf(running);
   const window = await measureWindow(lab, running, shape);
   await closed(running, descriptors);
   const { server, process } = running;
-  const verdict = judge(window, shape, lab.pinning !== null);
+  const verdict = judge(window, shape, lab.pinning !== null, mustBeBusy);
   // What the server said about its own trouble (threads it could not create) explains more than the connections it closed.
   const complaint = window.connectionErrors > 0 ? (process.stderrTail.trim().split('\n').at(-1) ?? '') : '';
   return {
@@ -109,6 +145,7 @@ export async function takeSample(lab: Lab, running: RunningServer, shape: Shape,
     serverCpuMicrosPerRoundTrip: window.roundTrips === 0 ? 0 : (window.serverCpuSeconds / window.roundTrips) * 1e6,
     serverBusy: window.serverBusy,
     generatorBusy: window.generatorBusy,
+    otherCoreBusy: window.otherCoreBusy,
     latencyCounts: window.latencyCounts,
   };
 }

@@ -22,21 +22,44 @@ export interface Server {
   readonly install: string;
 }
 
-/** What everything is compared with: nothing but the system calls. */
-export const FLOOR = 'raw-epoll';
-
-/** What coroutines on one thread are to replace. */
-export const BASELINE = 'thread-per-connection';
-
 export const HOST = '127.0.0.1';
 
 const listening = /^listening on /m;
 const address = (port: number) => ['--port', `${port}`, '--host', HOST];
 
-/** All servers, with the C++ ones in the folder `programs`. */
+const cli = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
+
+/** One of the article's programs. */
+function program(name: string, summary: string, options: readonly string[]): Server {
+  return {
+    name,
+    summary,
+    command: process.execPath,
+    args: (port) => [cli, 'article', name, ...address(port), ...options],
+    files: [cli],
+    ready: listening,
+    install: "build it with 'node native/setup.mjs'",
+  };
+}
+
+/** What the exchange asks: a rate takes it a millisecond. */
+export const RATES: Server = program('exchange-rates', 'the rates service', ['--delay', '1']);
+
+/** The five versions of the exchange, which ask the rates service at port `rates`. */
+export function exchangeTable(rates: number): readonly Server[] {
+  const asking = ['--rates', `${HOST}:${rates}`];
+  return [
+    program('exchange-hardcoded', 'rates in the program: nothing to wait for', []),
+    program('exchange-blocking', 'one request at a time', asking),
+    program('exchange-threads', 'a native thread per request that waits', [...asking, '--threads', '1024']),
+    program('exchange-callbacks', 'one loop, callbacks', asking),
+    program('exchange-coroutines', 'one loop, coroutines', asking),
+  ];
+}
+
+/** All servers that echo, with the C++ ones in the folder `programs`. */
 export function serverTable(programs: string): readonly Server[] {
   const nodeNet = fileURLToPath(new URL('./servers/node-net.js', import.meta.url));
-  const cli = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
   const compiled = (name: string, summary: string): Server => ({
     name,
     summary,
@@ -55,8 +78,8 @@ export function serverTable(programs: string): readonly Server[] {
     install: "build it with 'node native/setup.mjs'",
   });
   return [
-    compiled(FLOOR, 'C++, level-triggered epoll, one thread, no other work: the floor'),
-    compiled(BASELINE, 'C++, a thread per connection with blocking read and write: the baseline'),
+    compiled('raw-epoll', 'C++, level-triggered epoll, one thread, no other work: the floor'),
+    compiled('thread-per-connection', 'C++, a thread per connection with blocking read and write: the baseline'),
     {
       name: 'node-net',
       summary: "Node's net module, a callback per chunk",

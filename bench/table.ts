@@ -2,7 +2,6 @@
 
 import { connectionsOf, orDash, percent, whole } from './format.ts';
 import type { Report, Result } from './results.ts';
-import { FLOOR } from './servers.ts';
 import type { Spread } from './stats.ts';
 
 /** First column to the left, the others to the right. */
@@ -19,7 +18,7 @@ function ratio(result: Result, value: number | null, range: Spread | null): stri
   return result.ranked ? text : `(${value.toFixed(2)})`;
 }
 
-function rowOf(result: Result): string[] {
+function rowOf(result: Result, ratios: Report['suite']['ratios']): string[] {
   const { latencyMicros: latency, spread } = result;
   return [
     result.server + (result.valid ? '' : ' *'),
@@ -33,35 +32,22 @@ function rowOf(result: Result): string[] {
     orDash(latency?.p99, whole),
     orDash(latency?.p999, whole),
     orDash(latency?.max, whole),
-    ratio(result, result.ratioToRawEpoll, spread.ratioToRawEpoll),
-    ratio(result, result.ratioToThreads, spread.ratioToThreads),
+    ...ratios.map(({ field }) => ratio(result, result[field], spread[field])),
     result.valid ? `${result.samples}` : '0',
     `${result.invalidSamples}`,
   ];
 }
 
-const HEADER = [
-  'server',
-  'rt/s',
-  'min-max',
-  'CPU us/rt',
-  'busy',
-  'p50 us',
-  'p99',
-  'p99.9',
-  'max',
-  '/ raw epoll',
-  '/ threads',
-  'n',
-  'dropped',
-];
+const HEADER = ['server', 'rt/s', 'min-max', 'CPU us/rt', 'busy', 'p50 us', 'p99', 'p99.9', 'max'];
 
-function stageLines(results: readonly Result[]): string[] {
+function stageLines(results: readonly Result[], suite: Report['suite']): string[] {
   const { connections, messageBytes, inFlight, ranked } = results[0]!;
-  const title = `${connectionsOf(connections)}, ${whole(messageBytes)} bytes, ${inFlight} in flight`;
+  const message = suite.name === 'echo' ? `${whole(messageBytes)} bytes` : 'HTTP requests';
+  const title = `${connectionsOf(connections)}, ${message}, ${inFlight} in flight`;
+  const header = [...HEADER, ...suite.ratios.map(({ label }) => label), 'n', 'dropped'];
   return [
     title + (ranked ? '' : ' (measures wakeups: not for ranking)'),
-    ...align([HEADER, ...results.map(rowOf)]).map((line) => `  ${line}`),
+    ...align([header, ...results.map((result) => rowOf(result, suite.ratios))]).map((line) => `  ${line}`),
     ...results.filter((result) => !result.valid).map((result) => `  * ${result.server}: ${result.whyInvalid}`),
     '',
   ];
@@ -88,13 +74,18 @@ function memoryLines(report: Report): string[] {
 }
 
 export function formatTable(report: Report): string {
-  const { machine } = report;
+  const { machine, suite } = report;
   const counts = [...new Set(report.results.map((result) => result.connections))];
   return [
     `${machine.cpuModel}, ${machine.cores} cores, Linux ${machine.kernel}, Node ${machine.node}`,
-    `${report.method.cores}; medians; ratios are paired with ${FLOOR} and the threads of the same round`,
+    `${report.method.cores}; medians; ratios are paired with ${suite.ratios.map(({ server }) => server).join(' and ')} of the same round`,
     '',
-    ...counts.flatMap((count) => stageLines(report.results.filter((result) => result.connections === count))),
+    ...counts.flatMap((count) =>
+      stageLines(
+        report.results.filter((result) => result.connections === count),
+        suite,
+      ),
+    ),
     ...memoryLines(report),
   ].join('\n');
 }

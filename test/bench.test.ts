@@ -13,6 +13,7 @@ import { makeReport, type Report } from '../bench/results.ts';
 import type { Run } from '../bench/runner.ts';
 import { judge, type Sample } from '../bench/sample.ts';
 import { latencyMicros, median, mergeCounts, pairedRatios, spread } from '../bench/stats.ts';
+import { SUITES } from '../bench/suite.ts';
 import { formatTable } from '../bench/table.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -187,6 +188,7 @@ const window = {
   serverCpuSeconds: 0.99,
   serverBusy: 0.99,
   generatorBusy: 0.5,
+  otherCoreBusy: 1,
   latencyCounts: [[200_000, 1000] as const],
 };
 
@@ -214,6 +216,14 @@ describe('what counts', () => {
     expect(verdict.whyInvalid).toBe('reached 60 of 64 connections: the server closed it');
   });
 
+  test('where waiting is what is compared, a server may wait, unless the other core is why', () => {
+    const waiting = { ...window, serverBusy: 0.1, otherCoreBusy: 0.4 };
+    expect(judge(waiting, { connections: 64 }, true, false).valid).toBe(true);
+    const starved = judge({ ...waiting, otherCoreBusy: 0.99 }, { connections: 64 }, true, false);
+    expect(starved).toMatchObject({ valid: false, repeat: true });
+    expect(starved.whyInvalid).toContain('they were the limit');
+  });
+
   test('an unpinned sample does not count', () => {
     expect(judge(window, { connections: 64 }, false).whyInvalid).toContain('not pinned');
   });
@@ -221,6 +231,7 @@ describe('what counts', () => {
 
 describe('report', () => {
   const plan = makePlan({
+    suite: SUITES[0]!,
     quick: true,
     connections: [1, 64],
     messageBytes: 64,

@@ -30,6 +30,9 @@ class Clients {
  public:
   explicit Clients(const Options& options)
       : options_(options),
+        sent_pattern_(options.request.empty() ? Pattern() : Pattern(options.request)),
+        expected_(options.response.empty() ? Pattern() : Pattern(options.response)),
+        response_bytes_(options.response.empty() ? options.message_bytes : options.response.size()),
         connections_(options.connections),
         sent_at_(options.connections * options.in_flight),
         received_(256 * 1024) {
@@ -246,7 +249,7 @@ class Clients {
     connection.blocked = false;
     while (connection.sent < connection.queued) {
       const size_t size = std::min<uint64_t>(connection.queued - connection.sent, Pattern::kLongest);
-      const ssize_t sent = ::send(connection.fd, pattern_.at(index, connection.sent), size, MSG_NOSIGNAL);
+      const ssize_t sent = ::send(connection.fd, sent_pattern_.at(index, connection.sent), size, MSG_NOSIGNAL);
       if (sent < 0) {
         if (errno == EINTR) continue;
         if (errno != EAGAIN) return drop(index, std::string("write: ") + std::strerror(errno));
@@ -309,8 +312,8 @@ class Clients {
     verify(index, size);
     connection.received += size;
     size_t messages = 0;
-    while (connection.received >= connection.message + options_.message_bytes) {
-      connection.message += options_.message_bytes;
+    while (connection.received >= connection.message + response_bytes_) {
+      connection.message += response_bytes_;
       latencies_.record(time - sent_at_[index * options_.in_flight + connection.first]);
       connection.first = connection.first + 1 == options_.in_flight ? 0 : connection.first + 1;
       connection.in_flight--;
@@ -344,14 +347,17 @@ class Clients {
 
   void verify(size_t index, size_t size) const {
     const Connection& connection = connections_[index];
-    const uint64_t differs = pattern_.mismatch(index, connection.received, received_.data(), size);
-    const uint64_t wrong = std::min(differs, connection.sent);
+    const uint64_t differs = expected_.mismatch(index, connection.received, received_.data(), size);
+    // An echo may come back while its message is still being sent; an answer comes to a whole request.
+    const uint64_t due =
+        options_.request.empty() ? connection.sent : connection.sent / options_.message_bytes * response_bytes_;
+    const uint64_t wrong = std::min(differs, due);
     if (wrong == connection.received + size) return;
-    if (wrong == connection.sent) fail(kCorrupted, "connection %zu: the server sent more bytes than it was given", index + 1);
+    if (wrong == due) fail(kCorrupted, "connection %zu: the server sent more bytes than it was given", index + 1);
     fail(kCorrupted, "connection %zu: byte %llu came back as 0x%02x, not as 0x%02x", index + 1,
          static_cast<unsigned long long>(wrong),
          static_cast<unsigned char>(received_[static_cast<size_t>(wrong - connection.received)]),
-         static_cast<unsigned char>(*pattern_.at(index, wrong)));
+         static_cast<unsigned char>(*expected_.at(index, wrong)));
   }
 
   /**
@@ -386,7 +392,9 @@ class Clients {
   }
 
   const Options options_;
-  const Pattern pattern_;
+  const Pattern sent_pattern_;
+  const Pattern expected_;
+  const size_t response_bytes_;  // of one message
   sockaddr_in address_{};
   int epoll_ = epoll_create1(EPOLL_CLOEXEC);
   std::array<epoll_event, 256> events_{};

@@ -14,6 +14,8 @@ struct Options {
   size_t connections = 1;
   size_t message_bytes = 64;
   size_t in_flight = 1;
+  std::string request;   // what a message is, where the server does not echo ...
+  std::string response;  // ... and what must come back for it
   double warmup_seconds = 0.5;
   double seconds = 2;
   bool spin = false;
@@ -25,7 +27,7 @@ struct Options {
 [[noreturn]] inline void usage(const std::string& problem) {
   std::fprintf(stderr,
                "loadgen: %s; usage: loadgen --port PORT [--host ADDRESS] [--connections N] [--size BYTES] [--in-flight K] "
-               "[--warmup SECONDS] [--seconds SECONDS] [--spin] [--server-pid PID] [--idle [--baseline N]]\n",
+               "[--warmup SECONDS] [--seconds SECONDS] [--spin] [--server-pid PID] [--idle [--baseline N]] [--request TEXT --response TEXT]\n",
                problem.c_str());
   std::exit(2);
 }
@@ -51,6 +53,8 @@ inline Options parse_options(int argc, char** argv) {
       return value;
     };
     if (name == "--host") options.host = text;
+    else if (name == "--request") options.request = text;
+    else if (name == "--response") options.response = text;
     else if (name == "--port") options.port = static_cast<int>(number(1, 65535));
     else if (name == "--connections") options.connections = static_cast<size_t>(number(1, 1'000'000));
     else if (name == "--size") options.message_bytes = static_cast<size_t>(number(1, 64 << 20));
@@ -62,6 +66,8 @@ inline Options parse_options(int argc, char** argv) {
     else usage("unknown option '" + name + "'");
   }
   if (options.port == 0) usage("--port is required");
+  if (options.request.empty() != options.response.empty()) usage("--request and --response go together");
+  if (!options.request.empty()) options.message_bytes = options.request.size();
   if (options.baseline_connections >= options.connections) options.baseline_connections = 0;
   return options;
 }

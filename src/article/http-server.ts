@@ -5,7 +5,7 @@ import {
   CLIENT_PATIENCE_MS,
   failure,
   format,
-  HttpError,
+  type HttpError,
   LAST,
   LATE,
   LINGER_MS,
@@ -27,9 +27,20 @@ export async function serveHttp(host: string, port: number, handler: Handler): P
 }
 
 async function serve(conn: Stream, handler: Handler): Promise<void> {
+  try {
+    const last = await converse(conn, handler);
+    if (last !== null) await conn.write(format(failure(last), LAST));
+    await leave(conn);
+  } finally {
+    conn.destroy();
+  }
+}
+
+/** Answers requests until the client has no more, or too little patience is left; what it is to be told at the end, if anything. */
+async function converse(conn: Stream, handler: Handler): Promise<HttpError | null> {
   const parser = new RequestParser();
   try {
-    await timeout(CLIENT_PATIENCE_MS, async (patience) => {
+    return await timeout(CLIENT_PATIENCE_MS, async (patience) => {
       for (let chunk = await conn.read(); chunk !== null; chunk = await conn.read()) {
         parser.push(chunk);
         for (let request = parser.requests.shift(); request !== undefined; request = parser.requests.shift()) {
@@ -37,17 +48,16 @@ async function serve(conn: Stream, handler: Handler): Promise<void> {
           const response = await handle(request, handler);
           patience.deadline = performance.now() + CLIENT_PATIENCE_MS;
           await conn.write(format(response, request));
-          if (!request.keepAlive) return;
+          if (!request.keepAlive) return null;
         }
-        if (parser.error !== null) throw parser.error;
+        if (parser.error !== null) return parser.error;
       }
+      return null;
     });
   } catch (error) {
-    const answer = error instanceof TimeoutError && parser.started ? LATE : error;
-    if (answer instanceof HttpError) await conn.write(format(failure(answer), LAST));
-    else if (!(error instanceof TimeoutError)) throw error;
+    if (error instanceof TimeoutError) return parser.started ? LATE : null;
+    throw error;
   }
-  await leave(conn);
 }
 
 async function handle(request: Request, handler: Handler): Promise<Response> {
@@ -58,7 +68,7 @@ async function handle(request: Request, handler: Handler): Promise<Response> {
   }
 }
 
-/** Says that nothing more will come, and waits until the client has understood. */
+/** Says that nothing more will come, and swallows what the client still sends: see LINGER_MS. */
 async function leave(conn: Stream): Promise<void> {
   try {
     await timeout(LINGER_MS, async () => {
@@ -68,5 +78,4 @@ async function leave(conn: Stream): Promise<void> {
   } catch {
     // It is gone, or does not listen; nothing is owed to it.
   }
-  conn.destroy();
 }
