@@ -96,7 +96,7 @@ function closeAnswer(answer: unknown): void {
 
 describe('functions', () => {
   const functions = Object.entries(native).filter(
-    ([name]) => !['Poller', 'Turn', 'getAsyncContext', 'setAsyncContext'].includes(name),
+    ([name]) => !['Poller', 'Turn', 'BlockingThreads', 'getAsyncContext', 'setAsyncContext'].includes(name),
   );
 
   test('are all fuzzed below', () => {
@@ -106,6 +106,7 @@ describe('functions', () => {
       'connect',
       'listen',
       'openSpare',
+      'read',
       'recv',
       'send',
       'shutdown',
@@ -116,6 +117,7 @@ describe('functions', () => {
       'traceOpen',
       'traceTask',
       'traceText',
+      'write',
     ]);
   });
 
@@ -157,12 +159,12 @@ describe('functions', () => {
     for (const name of ['accept', 'shutdown', 'close', 'socketError', 'socketName'] as const) {
       expect(thrown(() => (native[name] as Anything)(fd, false))).toBeInstanceOf(type);
     }
-    for (const name of ['recv', 'send'] as const) {
+    for (const name of ['recv', 'send', 'read', 'write'] as const) {
       expect(thrown(() => (native[name] as Anything)(fd, new Uint8Array(1), 0, 1))).toBeInstanceOf(type);
     }
   });
 
-  describe.each(['recv', 'send'] as const)('%s', (name) => {
+  describe.each(['recv', 'send', 'read', 'write'] as const)('%s', (name) => {
     const call = native[name] as Anything;
 
     test('refuses what does not lie in the memory', () => {

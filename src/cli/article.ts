@@ -4,7 +4,7 @@ import { readFileSync, writeSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { PROGRAMS, type Program, type ProgramOptions } from '../article/programs.ts';
 import { flush } from '../article/terminal.ts';
-import type { Coroutine } from '../index.ts';
+import { type Coroutine, spawn } from '../index.ts';
 import { openTrace } from '../trace/tracer.ts';
 import { runUntilSignal } from './signals.ts';
 
@@ -50,7 +50,12 @@ export async function runProgram(
     return running instanceof Promise ? running : toItsEnd(running);
   };
   try {
-    const code = await runUntilSignal(program.name, start, { trace });
+    const code = await runUntilSignal(
+      function* (stop) {
+        yield* spawn(start, { name: program.name }).join({ signal: stop });
+      },
+      { trace },
+    );
     // The terminal has shown '^C'; what comes next is for the next line.
     if (code !== 0 && isatty(1)) writeSync(1, '\n');
     return code;

@@ -44,11 +44,16 @@ export interface EchoOptions {
 /** Serves until SIGINT or SIGTERM. Returns the signal's exit code. */
 export function echoServer(options: EchoOptions): Promise<number> {
   const { port, host, poller, trace } = options;
-  const main = function* (): Coroutine<void> {
+  const main = function* (stop: AbortSignal): Coroutine<void> {
     const listener = yield* tcp.listen({ host, port });
+    const server = spawn(options.style === 'yield' ? serve(listener) : () => serveAsync(listener), { name: 'accept' });
     console.log(`listening on ${listener.address.address}:${listener.address.port}`);
-    if (options.style === 'yield') yield* serve(listener);
-    else yield* spawn(() => serveAsync(listener), { name: 'accept' }).join();
+    try {
+      yield* server.join({ signal: stop });
+    } finally {
+      server.cancel();
+      listener.close();
+    }
   };
-  return runUntilSignal('accept', main, { poller, trace });
+  return runUntilSignal(main, { poller, trace });
 }

@@ -1,12 +1,15 @@
 // How a program of the command line runs, and how it ends: by itself, or by a signal.
 
-import { type Main, type RunOptions, run, spawn } from '../index.ts';
+import { type Coroutine, type RunOptions, run } from '../index.ts';
 
 /** What a peer's sudden end looks like: its business, and not worth a report. */
 const PEER_GONE = new Set(['ECONNRESET', 'EPIPE', 'ETIMEDOUT']);
 
-/** Runs `main` until it ends, or until SIGINT or SIGTERM cancels it. Returns the exit code: 0, 130 or 143. @throws what `main` throws */
-export function runUntilSignal(name: string, main: Main<void>, options: RunOptions): Promise<number> {
+/**
+ * Runs `main` until it ends. SIGINT and SIGTERM abort its `stop`; what it throws then is no failure. Returns the exit code: 0, 130 or 143.
+ * @throws what `main` throws otherwise
+ */
+export function runUntilSignal(main: (stop: AbortSignal) => Coroutine<void>, options: RunOptions): Promise<number> {
   const stop = new AbortController();
   let exitCode = 0;
   for (const [signal, code] of [
@@ -20,9 +23,8 @@ export function runUntilSignal(name: string, main: Main<void>, options: RunOptio
   }
   return run(
     function* () {
-      const task = spawn(main, { name });
       try {
-        yield* task.join({ signal: stop.signal });
+        yield* main(stop.signal);
       } catch (error) {
         if (!stop.signal.aborted) throw error;
       }

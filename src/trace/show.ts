@@ -17,6 +17,8 @@ const EPOLL_FLAGS: ReadonlyArray<[number, string]> = [
 ];
 /** The calls that are asked for a number of bytes. */
 const TRANSFERS = new Set(['recvfrom', 'sendto', 'read', 'write']);
+/** What the first descriptors are, unless somebody closed them. */
+const STANDARD = ['stdin', 'stdout', 'stderr'];
 /** Longest a turn can grow before its lines are let go: memory stays bounded whatever the file says. */
 const MAX_HELD = 65_536;
 /** Names of each sort that are kept; the oldest goes first. */
@@ -143,7 +145,7 @@ export class TraceFormatter {
   }
 
   private descriptorName(fd: number): string {
-    return this.descriptors.get(fd) ?? '?';
+    return this.descriptors.get(fd) ?? STANDARD[fd] ?? '?';
   }
 }
 
