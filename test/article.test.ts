@@ -34,11 +34,11 @@ function bash(line: string): Promise<Ended> {
   return new Child('bash', ['-c', line], { env, stdio: ['ignore', 'pipe', 'pipe'] }).end();
 }
 
-function python(name: string, input: string): Promise<Ended> {
+/** What the reference program prints for each input. */
+function python(name: string, inputs: readonly string[]): string[] {
   needs('python3');
-  const child = new Child('python3', [REFERENCE, name]);
-  child.process.stdin!.end(input);
-  return child.end();
+  const pairs = JSON.stringify(inputs.map((input) => [name, input]));
+  return JSON.parse(execFileSync('python3', [REFERENCE], { input: pairs, encoding: 'utf8' }));
 }
 
 /** What a person sees, who types the letters and Enter. */
@@ -105,8 +105,9 @@ describe.each([...WITH_EVENTS, ...WITHOUT])('%s', (name) => {
     expect(await article(name, events)).toEqual({ code: 0, signal: null, stdout: output, stderr: '' });
   });
 
-  test('prints what Python prints', async () => {
-    expect((await python(name, events)).stdout).toBe(output);
+  test('prints what Python prints', () => {
+    needs('python3');
+    expect(execFileSync('python3', [REFERENCE, name], { input: events, encoding: 'utf8' })).toBe(output);
   });
 
   test('can be recorded', async () => {
@@ -132,15 +133,18 @@ describe.each(WITH_EVENTS)('%s', (name) => {
           .slice(0, complete ? undefined : -1)
           .join(''),
       );
-    const check = fc.asyncProperty(fc.array(history, { minLength: 8, maxLength: 8 }), async (inputs) => {
-      await Promise.all(
-        inputs.map(async (input) => {
-          const [ours, theirs] = await Promise.all([article(name, input), python(name, input)]);
-          expect({ input, stdout: ours.stdout, code: ours.code }).toEqual({ input, stdout: theirs.stdout, code: 0 });
-        }),
-      );
-    });
-    await fc.assert(check, { numRuns: 25, endOnFailure: true });
+    const inputs = fc.sample(history, 200);
+    const expected = python(name, inputs);
+    const left = [...inputs.entries()];
+    // Starting a process is most of the work; a few at a time.
+    const worker = async (): Promise<void> => {
+      for (let next = left.pop(); next !== undefined; next = left.pop()) {
+        const [i, input] = next;
+        const { code, stdout } = await article(name, input);
+        expect({ input, code, stdout }).toEqual({ input, code: 0, stdout: expected[i] });
+      }
+    };
+    await Promise.all(Array.from({ length: 4 }, worker));
   });
 
   test('answers a line that is no event, and nothing else comes of it', async () => {
@@ -232,7 +236,7 @@ describe('on a terminal', () => {
   function shell(): Child {
     needs('bash', 'python3');
     const spawn = `import pty; pty.spawn(['bash', '--norc', '--noprofile', '-i'])`;
-    const env = { ...process.env, PS1: '$ ', TERM: 'dumb', A: `${process.execPath} ${cli} article` };
+    const env = { ...process.env, TERM: 'dumb', A: `${process.execPath} ${cli} article` };
     return new Child('python3', ['-c', spawn], { env });
   }
   const type = (child: Child, keys: string) => child.process.stdin!.write(keys);
@@ -240,10 +244,10 @@ describe('on a terminal', () => {
   test.each(WITH_EVENTS)('%s is what a person sees, and Ctrl-D ends it', async (name) => {
     const [events, output] = TRANSCRIPTS[name]!;
     const child = shell();
-    await child.says(/\$ /);
+    await child.says(/[#$] /);
     type(
       child,
-      'stty -a > before; $A NAME; echo "code $?"; stty -a > after; cmp before after && echo the same\n'
+      'stty -a > before; $A NAME; echo "code $?"; stty -a > after; cmp before after && echo the s""ame\n'
         .replace('NAME', name)
         .replaceAll('before', join(folder(), 'before'))
         .replaceAll('after', join(folder(), 'after')),
@@ -268,12 +272,12 @@ describe('on a terminal', () => {
     const seen = child.stdout.slice(begin).replaceAll('\r', '');
     const letters = events.trimEnd().split('\n');
     const expected = output.replace(/^> /gm, () => `> ${letters.length > 0 ? `${letters.shift()}\n` : ''}`);
-    expect(seen.startsWith(`${expected}\ncode 0\nthe same\n`)).toBe(true);
+    expect(seen.slice(0, expected.length + 17)).toBe(`${expected}\ncode 0\nthe same\n`);
   });
 
   test.each(WITH_EVENTS)('Ctrl-C ends %s', async (name) => {
     const child = shell();
-    await child.says(/\$ /);
+    await child.says(/[#$] /);
     type(child, `$A ${name}; echo "code $?"\n`);
     await child.says(/^> /m);
     type(child, '\x03');

@@ -1,9 +1,12 @@
 """What the article's programs must print, written independently of them: `python3 reference.py PROGRAM`, events on standard input.
 
-A line that is no event changes nothing.
+A line that is no event changes nothing. Without PROGRAM, standard input is a JSON array of [program, input], and what each prints is the answer.
 """
 
+import io
+import json
 import sys
+from contextlib import redirect_stdout
 from collections import deque
 
 
@@ -81,4 +84,16 @@ PROGRAMS = {
     "failing-generator": lines(0, "Something went wrong"),
 }
 
-PROGRAMS[sys.argv[1]]()
+
+
+def printed(program, text):
+    sys.stdin = io.StringIO(text)
+    with redirect_stdout(io.StringIO()) as output:
+        PROGRAMS[program]()
+    return output.getvalue()
+
+
+if len(sys.argv) > 1:
+    PROGRAMS[sys.argv[1]]()
+else:
+    print(json.dumps([printed(*pair) for pair in json.load(sys.stdin)]))

@@ -34,7 +34,7 @@ async function task(): Promise<void> {
 
 export function* main(): Coroutine<void> {
   for (;;) {
-    print(`Task queue size ${[...waiting.values()].flat().length}`);
+    print(`Task queue size ${[...waiting.values()].reduce((sum, queue) => sum + queue.length, 0)}`);
     const event = yield* input('> ');
     if (event === null) return;
     const resume = waiting.get(event)?.shift();

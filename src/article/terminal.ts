@@ -65,15 +65,14 @@ function unreadable(errno: number): Error {
   return error;
 }
 
-/** As Python reads text, '\n', '\r\n' and '\r' end a line; whether a '\r' at the end of a piece is one or half of one, the next piece says. */
 function takeLine(): string | null {
-  const end = received.match(ended ? /\r\n|\n|\r/ : /\r\n|\n|\r(?=.)/s);
-  if (end === null && !(ended && received !== '')) {
+  const end = received.indexOf('\n');
+  if (end < 0 && !(ended && received !== '')) {
     received = received.slice(0, LONGEST_LINE);
     return null;
   }
-  const line = received.slice(0, end?.index);
-  received = end === null ? '' : received.slice(end.index! + end[0].length);
+  const line = end < 0 ? received : received.slice(0, end);
+  received = end < 0 ? '' : received.slice(end + 1);
   return line;
 }
 

@@ -38,7 +38,7 @@ function resume(task: Task): void {
 
 export function* main(): Coroutine<void> {
   for (;;) {
-    print(`Task queue size ${[...waiting.values()].flat().length}`);
+    print(`Task queue size ${[...waiting.values()].reduce((sum, queue) => sum + queue.length, 0)}`);
     const event = yield* input('> ');
     if (event === null) return;
     const first = waiting.get(event)?.shift();
