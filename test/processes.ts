@@ -19,6 +19,8 @@ const PACKAGES: Record<string, string> = {
   strace: 'strace',
   python3: 'python3',
   bash: 'bash',
+  curl: 'curl',
+  wrk: 'wrk',
 };
 
 /** Fails, saying what to install, unless every program is there. */
