@@ -129,6 +129,7 @@ class PollerWrap : public Napi::ObjectWrap<PollerWrap> {
     if (!args.ok()) return {};
     if (!poller_) return number(info.Env(), missing());
     int64_t timeout_ns = to_timeout_ns(ms);
+    if (Trace* trace = trace_of(info.Env()); trace && timeout_ns != 0) trace->hand_over();
     const uint64_t start = monotonic_ns();
     std::vector<Ready> ready;
     int result;

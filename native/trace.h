@@ -91,6 +91,9 @@ class Trace {
   void event(Kind kind, uint8_t code, uint32_t task, int fd, uint32_t generation, uint32_t mask, int64_t arg);
   void text(TextKind what, uint32_t task, int fd, uint32_t generation, std::string_view text);
 
+  /** Has the writer take what there is, soon: before a wait that only a signal may end, for instance. */
+  void hand_over() { wake_.notify_one(); }
+
   uint64_t lost() const { return lost_total_.load(std::memory_order_relaxed); }
 
  private:

@@ -1,6 +1,7 @@
 // Every error a person can meet is made here. Those of the system look like Node's (code, errno, syscall, fd, address, port); ours
 // are one small family whose codes start with ERR_, and each message says what to do next.
 
+import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
 
 /** Where an error of the system happened. */
@@ -17,9 +18,15 @@ export interface SystemError extends Error, SystemErrorDetails {
   syscall: string;
 }
 
+/** The name of a negative errno, also of those that libuv has none for: 'EINPROGRESS'. */
+export function errorName(errno: number): string {
+  const [name] = Object.entries(constants.errno).find(([, value]) => value === -errno) ?? [];
+  return name ?? (errno >= -4095 ? getSystemErrorName(errno) : `error ${errno}`);
+}
+
 /** Makes the error for a negative errno. See errno(3) for the codes. */
 export function systemError(syscall: string, errno: number, details: SystemErrorDetails = {}): SystemError {
-  const code = getSystemErrorName(errno);
+  const code = errorName(errno);
   const where =
     details.address === undefined ? '' : ` ${details.address}${details.port === undefined ? '' : `:${details.port}`}`;
   const on = details.fd === undefined || where !== '' ? '' : ` (fd ${details.fd})`;

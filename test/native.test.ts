@@ -1,13 +1,16 @@
 // No argument from JavaScript can crash the addon, be coerced, or touch a descriptor that was not named: it is refused with a TypeError or a
 // RangeError, or the kernel refuses it with a negative errno. Numbers that name something here are far above any descriptor of this process.
 
+import { once } from 'node:events';
 import { closeSync, existsSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
-import { type NativePoller, type NativeTurn, native } from '../src/native.ts';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { type NativeBlockingThreads, type NativePoller, type NativeTurn, native } from '../src/native.ts';
 import { openDescriptors, pipe, sockets, thrown } from './helpers.ts';
 import { folder } from './processes.ts';
+import { until } from './until.ts';
 
 type Anything = (...args: unknown[]) => unknown;
 
@@ -443,5 +446,70 @@ describe('classes', () => {
     poller.close();
     expect(openDescriptors()).toBe(before);
     expect(turn.run()).toBe(EBADF);
+  });
+});
+
+describe('BlockingThreads', () => {
+  /** Finished calls, as soon as there are some. */
+  async function taken(threads: NativeBlockingThreads): Promise<ReturnType<NativeBlockingThreads['take']>> {
+    return until('a call is finished', () => {
+      const calls = threads.take();
+      return calls.length > 0 && calls;
+    });
+  }
+
+  test('refuses what it cannot use', () => {
+    const threads = new native.BlockingThreads(1, 1000);
+    fc.assert(
+      fc.property(args, (args) => {
+        refusedOrAnswered(
+          () => new (native.BlockingThreads as unknown as new (...args: unknown[]) => unknown)(...args),
+        );
+        refusedOrAnswered(() => (threads.call as Anything)('127.0.0.1', 1, 1, NOT_OPEN, ...args));
+        refusedOrAnswered(() => (threads.call as Anything).apply(threads, args));
+      }),
+    );
+    expect(thrown(() => new native.BlockingThreads(0, 1))).toBeInstanceOf(RangeError);
+    expect(thrown(() => new native.BlockingThreads(1, 0))).toBeInstanceOf(RangeError);
+  });
+
+  test('connects, sends, receives, and goes on with the connection', async () => {
+    const server = createServer((socket) => socket.pipe(socket)).listen(0, '127.0.0.1');
+    onTestFinished(() => void server.close());
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const threads = new native.BlockingThreads(2, 5000);
+    threads.call('127.0.0.1', port, 7, -1, Buffer.from('one'), 0, 3);
+    const [[id, fd, result, bytes] = []] = await taken(threads);
+    expect([id, result, Buffer.from(bytes!).toString()]).toEqual([7, 3, 'one']);
+    threads.call('127.0.0.1', port, 8, fd!, Buffer.from('another'), 2, 5);
+    const [[, same, , more] = []] = await taken(threads);
+    expect([same, Buffer.from(more!).toString()]).toEqual([fd, 'other']);
+    native.close(fd!);
+  });
+
+  test('says what went wrong, and leaves nothing open', async () => {
+    const threads = new native.BlockingThreads(1, 1000);
+    const before = openDescriptors();
+    const listener = native.listen('127.0.0.1', 0, 1, false);
+    const { port } = native.socketName(listener, false) as { port: number };
+    native.close(listener);
+    threads.call('127.0.0.1', port, 1, -1, new Uint8Array(1), 0, 1);
+    expect(await taken(threads)).toEqual([[1, -1, -111, Buffer.alloc(0)]]);
+    threads.call('127.0.0.1', port, 2, NOT_OPEN, new Uint8Array(1), 0, 1);
+    expect(await taken(threads)).toEqual([[2, NOT_OPEN, EBADF, Buffer.alloc(0)]]);
+    // Fewer, if threads of an earlier test were collected meanwhile.
+    expect(openDescriptors()).toBeLessThanOrEqual(before);
+  });
+
+  test('gives up when its patience is over', async () => {
+    const server = createServer().listen(0, '127.0.0.1');
+    onTestFinished(() => void server.close());
+    await once(server, 'listening');
+    const threads = new native.BlockingThreads(1, 50);
+    threads.call('127.0.0.1', (server.address() as AddressInfo).port, 1, -1, new Uint8Array(1), 0, 1);
+    const [[, fd, result] = []] = await taken(threads);
+    expect(result).toBe(-110);
+    native.close(fd!);
   });
 });

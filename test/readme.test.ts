@@ -5,7 +5,8 @@ import { createConnection, createServer } from 'node:net';
 import { join } from 'node:path';
 import { ModuleKind, ScriptTarget, transpileModule } from 'typescript';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { Child, root } from './processes.ts';
+import { Child, cli, folder, needs, root } from './processes.ts';
+import { until } from './until.ts';
 
 const readme = readFileSync(join(root, 'README.md'), 'utf8');
 const blocks = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map((match) => match[1]!);
@@ -80,5 +81,63 @@ describe('the README', () => {
     const measured = readFileSync(join(root, 'src/cli/echo.ts'), 'utf8');
     expect(bodyOf(blocks[0]!, /function\* echo\(/)).toBe(bodyOf(measured, /function\* echo\(/));
     expect(bodyOf(blocks[1]!, /async function echo\(/)).toBe(bodyOf(measured, /async function echoAsync\(/));
+  });
+});
+
+describe('the walk from `input()` to a server', () => {
+  const page = readme.slice(readme.indexOf('## From `input()` to a server'), readme.indexOf('## What there is'));
+
+  /** Commands, each with what it prints; a blank after a prompt is not written in the README. */
+  const steps = [...page.matchAll(/```console\n([\s\S]*?)```/g)].flatMap(([, block]) =>
+    block!
+      .split(/^\$ /m)
+      .filter((step) => step !== '')
+      .map((step) => {
+        const [command = '', ...output] = step.trimEnd().split('\n');
+        return { command, output: output.join('\n') };
+      }),
+  );
+
+  /** Times, ports and numbers of descriptors are those of the day. */
+  const timeless = (text: string) =>
+    text
+      .replace(/[ \t]+$/gm, '')
+      .replace(/ +/g, ' ')
+      .replace(/^ ?\d+\.\d+ .*$/gm, (line) => line.replace(/\d+(\.\d+)?/g, 'N'));
+
+  test('prints what it shows', { timeout: 120_000 }, async () => {
+    needs('bash', 'nc', 'curl');
+    expect(steps.length).toBeGreaterThan(15);
+    const cwd = folder();
+    writeFileSync(join(cwd, 'onewait'), `#!/bin/sh\nexec ${process.execPath} ${cli} "$@"\n`, { mode: 0o755 });
+    const env = { ...process.env, PATH: `${cwd}:${process.env.PATH}` };
+    const shell = new Child('bash', [], { cwd, env, detached: true });
+    onTestFinished(() => {
+      try {
+        process.kill(-shell.pid, 'SIGKILL');
+      } catch {
+        // All of them have ended.
+      }
+    });
+    const type = (line: string) => shell.process.stdin!.write(`${line}\n`);
+    for (const [i, { command, output }] of steps.entries()) {
+      const begin = shell.stdout.length;
+      type(command.endsWith('&') ? command : `${command.replace(/^curl/, 'curl -s')}; echo "<${i}>"`);
+      const ending = command.endsWith('&') ? `${output}\n` : `<${i}>\n`;
+      await until(command, () => shell.stdout.slice(begin).includes(ending));
+      const printed = shell.stdout.slice(begin).replace(`<${i}>\n`, '');
+      expect({ command, output: timeless(printed).trimEnd() }).toEqual({ command, output: timeless(output).trimEnd() });
+    }
+    type('exit');
+    await shell.end();
+  });
+
+  test('shows the code of the programs', () => {
+    const sources = ['yield-based-coroutines', 'select-echo', 'exchange-coroutines'].map((name) =>
+      readFileSync(join(root, `src/article/${name}.ts`), 'utf8').replace(/^ +/gm, ''),
+    );
+    const excerpts = [...page.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code!.replace(/^ +/gm, ''));
+    expect(excerpts).toHaveLength(3);
+    for (const [i, excerpt] of excerpts.entries()) expect(sources[i]).toContain(excerpt);
   });
 });

@@ -3,7 +3,7 @@
 // A descriptor that becomes ready and the task that it wakes are two records and one line. So the lines of a turn are held back until the
 // turn is over, that is until the next wait, and the wake is put where its readiness is.
 
-import { getSystemErrorName } from 'node:util';
+import { errorName } from '../errors.ts';
 import type { TraceRecord } from './reader.ts';
 import { EndKind, Kind, OpenKind, SYSCALLS, TextKind, WaitKind } from './record.ts';
 
@@ -153,10 +153,6 @@ export class TraceFormatter {
 function keep(names: Map<number, string>, key: number, text: string): void {
   if (names.size >= MAX_NAMES && !names.has(key)) names.delete(names.keys().next().value!);
   names.set(key, text.replace(/\p{Cc}/gu, '?'));
-}
-
-function errorName(errno: number): string {
-  return errno >= -4095 ? getSystemErrorName(errno) : `error ${errno}`;
 }
 
 function column(left: string, right: string): string {
