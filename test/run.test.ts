@@ -226,12 +226,15 @@ describe('run', () => {
   });
 
   test('does not wait for a scope either in which all wait for somebody else’s promises', async () => {
-    const never = new Promise<never>(() => {});
+    let release = (): void => {};
+    const gate = new Promise<void>((resolve) => {
+      release = resolve;
+    });
     const value = await run(function* () {
       let waits = false;
-      const body = (): Promise<never> => {
+      const body = (): Promise<void> => {
         waits = true;
-        return never;
+        return gate;
       };
       spawn(() => timeout(60_000, () => scope(body)));
       while (!waits) yield* yieldNow();
@@ -239,6 +242,9 @@ describe('run', () => {
       return 'done';
     });
     expect(value).toBe('done');
+    // Its time-out must not outlive the test.
+    release();
+    await run(() => slept(0, 'settled'));
   });
 
   test('does not wait for an async function that waits for somebody else’s promise', async () => {
