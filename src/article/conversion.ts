@@ -14,6 +14,8 @@ const MOST_DECIMALS = 6;
 
 /** Reads the query of `GET path?...`. @throws HttpError 400, 404, 405 */
 export function queryOf({ method, url }: Request, path: string): URLSearchParams {
+  if (!/^(\/|https?:\/\/)[\x21-\x7e]*$/i.test(url) || url.includes('#'))
+    throw new HttpError(400, 'bad_request', 'the request target must be a path or a URL of HTTP');
   let target: URL;
   try {
     target = new URL(url, 'http://localhost');
@@ -37,8 +39,8 @@ const EXAMPLE = '/convert?amount=12.50&base=EUR&target=PLN';
 
 /** A currency's code. @throws HttpError 400 */
 export function currency(query: URLSearchParams, name: 'base' | 'target'): string {
-  const code = parameter(query, name).toUpperCase();
-  if (/^[A-Z]{3}$/.test(code)) return code;
+  const code = parameter(query, name);
+  if (/^[A-Za-z]{3}$/.test(code)) return code.toUpperCase();
   throw new HttpError(400, `bad_${name}`, `'${name}' must be a currency of three letters (ISO 4217), as in ${EXAMPLE}`);
 }
 

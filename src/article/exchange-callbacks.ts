@@ -1,7 +1,6 @@
 // The exchange without coroutines and without blocking: one loop, and for every connection a state and callbacks that move it on. What
 // `exchange-coroutines` says in three lines is all of this file: who waits for what, and what is to be done then, has to be kept by hand.
 
-import { writeSync } from 'node:fs';
 import { EAGAIN, systemError } from '../errors.ts';
 import { TimeoutError } from '../index.ts';
 import { checked, native, type SocketAddress } from '../native.ts';
@@ -13,6 +12,7 @@ import {
   format,
   formatRequest,
   type HttpError,
+  inUrl,
   LAST,
   LATE,
   LINGER_MS,
@@ -21,6 +21,10 @@ import {
   ResponseParser,
 } from './http.ts';
 import { RATES_PATIENCE_MS, rateFrom, ratePath, ratesFailure } from './rates.ts';
+import { announce } from './terminal.ts';
+
+/** How long accepting pauses at most, when there is no room for another client. */
+const RETRY_MS = 100;
 
 /** Who must do something by a certain time. All that share a patience are kept in the order in which it began, so the first is due first. */
 class Deadlines<T extends { readonly late: () => void }> {
@@ -170,24 +174,20 @@ class Client extends Connection {
       this.conversion = conversionOf(request);
       this.state = 'asking';
       this.exchange.clients.stop(this);
-      const { base, target } = this.conversion;
       this.upstream = this.exchange.idle.pop() ?? Upstream.connect(this.exchange);
-      this.upstream.ask(this, ratePath(base, target));
+      this.upstream.ask(this, this.conversion);
     } catch (error) {
+      this.upstream?.abandon();
+      this.upstream = null;
       this.answer(failure(error));
     }
     return true;
   }
 
   /** The rates service has answered. */
-  onRate(status: number, body: unknown): void {
-    const conversion = this.conversion!;
+  onRate(rate: string): void {
     this.upstream = null;
-    try {
-      this.answer(converted(conversion, rateFrom(status, body, conversion.base, conversion.target)));
-    } catch (error) {
-      this.answer(failure(error));
-    }
+    this.answer(converted(this.conversion!, rate));
   }
 
   onRatesFailure(error: Error): void {
@@ -227,6 +227,7 @@ class Client extends Connection {
     this.upstream?.abandon();
     this.exchange.clients.stop(this);
     this.exchange.lingering.stop(this);
+    this.parser.close();
     this.close();
     this.exchange.onLeave();
   }
@@ -240,7 +241,7 @@ class Client extends Connection {
 /** A connection to the rates service: connecting, asking for one client, or idle. */
 class Upstream extends Connection {
   private client: Client | null = null;
-  private path = '';
+  private conversion: Conversion | null = null;
   private connected = false;
   private used = false;
   private readonly parser = new ResponseParser();
@@ -249,17 +250,22 @@ class Upstream extends Connection {
     return new Upstream(exchange, native.connect(...exchange.rates));
   }
 
-  ask(client: Client, path: string): void {
+  ask(client: Client, conversion: Conversion): void {
     this.client = client;
-    this.path = path;
+    this.conversion = conversion;
     if (this.fd < 0) {
       client.onRatesFailure(systemError('connect', this.fd));
       return;
     }
     this.exchange.asked.start(this);
     this.parser.begin();
-    if (this.connected) this.send(formatRequest(path, this.exchange.rates[0]));
+    if (this.connected) this.sendRequest();
     else this.wait(EVENT_WRITE);
+  }
+
+  private sendRequest(): void {
+    const { base, target } = this.conversion!;
+    this.send(formatRequest(ratePath(base, target), ...this.exchange.rates));
   }
 
   protected override writable(): void {
@@ -268,7 +274,7 @@ class Upstream extends Connection {
     else if (this.connected) super.writable();
     else {
       this.connected = true;
-      this.send(formatRequest(this.path, this.exchange.rates[0]));
+      this.sendRequest();
     }
   }
 
@@ -285,31 +291,53 @@ class Upstream extends Connection {
       this.onGone(new Error('it has answered what it was not asked'));
       return;
     }
-    let body: unknown;
     try {
       if (!this.parser.push(bytes)) return;
-      body = this.parser.json();
     } catch (error) {
       this.fail(error as Error);
       return;
     }
-    this.exchange.asked.stop(this);
-    const client = this.client;
+    this.answered();
+  }
+
+  private answered(): void {
+    const { client, conversion, exchange, parser } = this;
+    let rate: string;
+    try {
+      rate = rateFrom(parser.status, parser.json(), conversion!.base, conversion!.target);
+    } catch (error) {
+      this.fail(error as Error);
+      return;
+    }
+    exchange.asked.stop(this);
     this.client = null;
     this.used = true;
-    if (this.parser.keepAlive) this.exchange.idle.push(this);
-    else this.close();
-    client?.onRate(this.parser.status, body);
+    if (parser.keepAlive) exchange.idle.push(this);
+    else this.abandon();
+    client?.onRate(rate);
   }
 
   protected onGone(error: Error): void {
-    const { client, path, used, exchange } = this;
+    const { client, conversion, used, exchange } = this;
     if (client === null) exchange.idle.splice(exchange.idle.indexOf(this), 1);
+    else if (this.endsAnswer()) {
+      this.answered();
+      return;
+    }
     if (client === null || !used) this.fail(error);
     else {
       // It was idle and may have been closed meanwhile. To ask again is safe: a GET changes nothing.
       this.abandon();
-      Upstream.connect(exchange).ask(client, path);
+      Upstream.connect(exchange).ask(client, conversion!);
+    }
+  }
+
+  /** Whether the end of the connection is the end of the answer: HTTP/1.0 has them so. */
+  private endsAnswer(): boolean {
+    try {
+      return this.parser.push(new Uint8Array(0));
+    } catch {
+      return false;
     }
   }
 
@@ -323,6 +351,7 @@ class Upstream extends Connection {
   abandon(): void {
     this.client = null;
     this.exchange.asked.stop(this);
+    this.parser.close();
     this.close();
   }
 
@@ -341,17 +370,20 @@ export function main({ host, port, rates }: { host: string; port: number; rates:
     asked: new Deadlines<Upstream>(RATES_PATIENCE_MS),
     idle: [],
     chunk: new Uint8Array(64 * 1024),
-    onLeave() {
-      if (full) selector.register(listener, EVENT_READ, accept);
-      full = false;
-    },
+    onLeave: resume,
   };
+
+  function resume(): void {
+    if (full) selector.register(listener, EVENT_READ, accept);
+    full = false;
+  }
 
   function accept(): void {
     const fd = native.accept(listener);
     if (fd >= 0) new Client(exchange, fd).start();
     else if (fd !== EAGAIN && fd !== -103) {
-      // No descriptor is left (-103, ECONNABORTED, would be another matter): the listener is not looked at before a client has left.
+      // No descriptor is left (-103, ECONNABORTED, would be another matter): the listener is not looked at before a client has left, or a
+      // moment has passed.
       selector.unregister(listener);
       full = true;
     }
@@ -359,11 +391,14 @@ export function main({ host, port, rates }: { host: string; port: number; rates:
 
   selector.register(listener, EVENT_READ, accept);
   const address = native.socketName(listener, false) as SocketAddress;
-  writeSync(1, `listening on http://${address.address}:${address.port}\n`);
+  announce(`listening on http://${inUrl(address.address)}:${address.port}`);
   const registered = selector.getMap();
   for (;;) {
-    const wait = Math.min(exchange.clients.expire(), exchange.lingering.expire(), exchange.asked.expire());
+    // In this order: who is late in one may begin to be waited for in the next.
+    const wait = Math.min(exchange.asked.expire(), exchange.clients.expire(), exchange.lingering.expire());
     // A callback may close what is ready in the same batch, and its number may be another's by now: only what is still registered counts.
-    for (const [key] of selector.select(wait)) if (registered.get(key.fd) === key) (key.data as () => void)();
+    const ready = selector.select(full ? Math.min(wait, RETRY_MS) : wait);
+    if (ready.length === 0) resume();
+    for (const [key] of ready) if (registered.get(key.fd) === key) (key.data as () => void)();
   }
 }

@@ -6,6 +6,7 @@ import {
   failure,
   format,
   type HttpError,
+  inUrl,
   LAST,
   LATE,
   LINGER_MS,
@@ -13,13 +14,14 @@ import {
   RequestParser,
   type Response,
 } from './http.ts';
+import { announce } from './terminal.ts';
 
 export type Handler = (request: Request) => Response | Promise<Response>;
 
 /** Serves until the program ends. */
 export async function serveHttp(host: string, port: number, handler: Handler): Promise<never> {
   const listener = await tcp.listen({ host, port });
-  console.log(`listening on http://${listener.address.address}:${listener.address.port}`);
+  announce(`listening on http://${inUrl(listener.address.address)}:${listener.address.port}`);
   for (;;) {
     const conn = await listener.accept();
     spawn(() => serve(conn, handler), { name: 'http' });
@@ -27,18 +29,17 @@ export async function serveHttp(host: string, port: number, handler: Handler): P
 }
 
 async function serve(conn: Stream, handler: Handler): Promise<void> {
+  const parser = new RequestParser();
   try {
-    const last = await converse(conn, handler);
-    if (last !== null) await conn.write(format(failure(last), LAST));
-    await leave(conn);
+    await leave(conn, await converse(conn, parser, handler));
   } finally {
+    parser.close();
     conn.destroy();
   }
 }
 
 /** Answers requests until the client has no more, or too little patience is left; what it is to be told at the end, if anything. */
-async function converse(conn: Stream, handler: Handler): Promise<HttpError | null> {
-  const parser = new RequestParser();
+async function converse(conn: Stream, parser: RequestParser, handler: Handler): Promise<HttpError | null> {
   try {
     return await timeout(CLIENT_PATIENCE_MS, async (patience) => {
       for (let chunk = await conn.read(); chunk !== null; chunk = await conn.read()) {
@@ -68,10 +69,11 @@ async function handle(request: Request, handler: Handler): Promise<Response> {
   }
 }
 
-/** Says that nothing more will come, and swallows what the client still sends: see LINGER_MS. */
-async function leave(conn: Stream): Promise<void> {
+/** Tells the client why, if there is a reason, and that nothing more will come; and swallows what it still sends: see LINGER_MS. */
+async function leave(conn: Stream, reason: HttpError | null): Promise<void> {
   try {
     await timeout(LINGER_MS, async () => {
+      if (reason !== null) await conn.write(format(failure(reason), LAST));
       await conn.shutdown();
       while ((await conn.read()) !== null);
     });

@@ -1,9 +1,34 @@
-// HTTP/1.1 without I/O: bytes in, messages out, and back. http-parser-js does the parsing; here is what it leaves to its caller, which is
-// limits and the errors that a client is told. Source: RFC 9110, RFC 9112.
+// HTTP/1.1 without I/O: bytes in, messages out, and back. llhttp does the parsing, as it does in Node's own server; here is what it leaves to
+// its caller, which is limits and the errors that a client is told. Source: RFC 9110, RFC 9112.
 //
 // Deliberately absent: request bodies. Nothing in this folder takes one, so a request that has one is refused.
 
-import { HTTPParser } from 'http-parser-js';
+import { createRequire } from 'node:module';
+
+/** Node's binding of llhttp, as `http` uses it. It must be closed. */
+interface HttpParser {
+  initialize(type: number, resource: object, maxHeaderBytes: number, lenient: number): void;
+  execute(bytes: Uint8Array): number | (Error & { code: string; reason: string });
+  finish(): Error | undefined;
+  close(): void;
+  [callback: number]: (...args: never[]) => void;
+}
+
+interface HttpParserType {
+  new (): HttpParser;
+  readonly REQUEST: number;
+  readonly RESPONSE: number;
+  readonly kOnMessageBegin: number;
+  readonly kOnHeaders: number;
+  readonly kOnHeadersComplete: number;
+  readonly kOnBody: number;
+  readonly kOnMessageComplete: number;
+}
+
+const { HTTPParser, methods } = createRequire(import.meta.url)('node:_http_common') as {
+  HTTPParser: HttpParserType;
+  methods: readonly string[];
+};
 
 /** As Node's own server allows. */
 const MAX_HEADER_BYTES = 16 * 1024;
@@ -66,16 +91,42 @@ export class RequestParser {
   error: HttpError | null = null;
   /** Whether a request has begun and is not complete. */
   started = false;
-  readonly #parser = new HTTPParser(HTTPParser.REQUEST);
+  readonly #parser = new HTTPParser();
+  /** Headers that llhttp handed over before it had all: it has room for 32. */
+  #headers: string[] = [];
+  #url = '';
 
   constructor() {
-    this.#parser[HTTPParser.kOnHeadersComplete] = ({ method, url, headers, shouldKeepAlive, upgrade }) => {
-      this.#check(url, headers);
-      // Nothing is upgraded to; the parser does not go on after such a request.
-      const keepAlive = shouldKeepAlive && !upgrade;
-      this.requests.push({ method: HTTPParser.methods[method]!, url, keepAlive });
+    const parser = this.#parser;
+    parser.initialize(HTTPParser.REQUEST, {}, MAX_HEADER_BYTES, 0);
+    parser[HTTPParser.kOnMessageBegin] = () => {
+      this.started = true;
     };
-    this.#parser[HTTPParser.kOnMessageComplete] = () => {
+    parser[HTTPParser.kOnHeaders] = (headers: string[], url: string) => {
+      this.#headers.push(...headers);
+      this.#url += url;
+    };
+    parser[HTTPParser.kOnHeadersComplete] = (
+      major: number,
+      minor: number,
+      headers: string[] | undefined,
+      method: number,
+      url: string | undefined,
+      _status: unknown,
+      _reason: unknown,
+      upgrade: boolean,
+      shouldKeepAlive: boolean,
+    ) => {
+      const all = [...this.#headers, ...(headers ?? [])];
+      const target = this.#url + (url ?? '');
+      this.#headers = [];
+      this.#url = '';
+      check(target, all, major === 1 && minor >= 1);
+      // Nothing is upgraded to, and a client of HTTP/1.0 would have to be told that its connection is kept.
+      const keepAlive = shouldKeepAlive && !upgrade && minor >= 1;
+      this.requests.push({ method: methods[method]!, url: target, keepAlive });
+    };
+    parser[HTTPParser.kOnMessageComplete] = () => {
       this.started = false;
     };
   }
@@ -83,34 +134,37 @@ export class RequestParser {
   /** Takes the next bytes of the connection. Never throws: see `error`. */
   push(bytes: Uint8Array): void {
     if (this.error !== null) return;
-    this.started = true;
-    // The parser forgets its limit with every message.
-    this.#parser.maxHeaderSize = MAX_HEADER_BYTES;
-    let result: number | Error;
+    let result: ReturnType<HttpParser['execute']>;
     try {
       result = this.#parser.execute(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length));
     } catch (error) {
-      result = error as Error;
+      this.error = error as HttpError;
+      return;
     }
     if (typeof result === 'number') return;
-    if (result instanceof HttpError) this.error = result;
-    else if (result.message.startsWith('max header size')) this.error = tooLarge();
-    else this.error = new HttpError(400, 'bad_request', `this is not an HTTP/1.1 request: ${result.message}`);
+    if (result.code === 'HPE_HEADER_OVERFLOW') this.error = tooLarge();
+    else this.error = new HttpError(400, 'bad_request', `this is not an HTTP/1.1 request: ${result.reason}`);
   }
 
-  #check(url: string, headers: readonly string[]): void {
-    if (url.length > MAX_URL_LENGTH)
-      throw new HttpError(414, 'url_too_long', `the URL must be no longer than ${MAX_URL_LENGTH} bytes`);
-    let size = 0;
-    for (let i = 0; i < headers.length; i += 2) {
-      const value = headers[i + 1]!;
-      size += headers[i]!.length + value.length;
-      const name = headers[i]!.toLowerCase();
-      if (name === 'transfer-encoding' || (name === 'content-length' && value !== '0'))
-        throw new HttpError(413, 'body_too_large', 'a request must have no body');
-    }
-    if (size > MAX_HEADER_BYTES) throw tooLarge();
+  /** Gives its memory back. */
+  close(): void {
+    this.#parser.close();
   }
+}
+
+/** @throws HttpError for what must not be, or is more than is taken */
+function check(url: string, headers: readonly string[], mustHaveHost: boolean): void {
+  if (url.length > MAX_URL_LENGTH)
+    throw new HttpError(414, 'url_too_long', `the URL must be no longer than ${MAX_URL_LENGTH} bytes`);
+  let hosts = 0;
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = headers[i]!.toLowerCase();
+    if (name === 'transfer-encoding' || (name === 'content-length' && headers[i + 1] !== '0'))
+      throw new HttpError(413, 'body_too_large', 'a request must have no body');
+    if (name === 'host') hosts++;
+  }
+  if (mustHaveHost && hosts !== 1)
+    throw new HttpError(400, 'bad_request', 'a request of HTTP/1.1 must have one Host header');
 }
 
 function tooLarge(): HttpError {
@@ -143,9 +197,14 @@ export function format({ status, body }: Response, request: Pick<Request, 'metho
   return `${head}Content-Length: ${Buffer.byteLength(text)}\r\n\r\n${end}`;
 }
 
+/** `host` as it stands in a URL. */
+export function inUrl(host: string): string {
+  return host.includes(':') ? `[${host}]` : host;
+}
+
 /** A request for `path` as a client sends it. */
-export function formatRequest(path: string, host: string): string {
-  return `GET ${path} HTTP/1.1\r\nHost: ${host}\r\n\r\n`;
+export function formatRequest(path: string, host: string, port: number): string {
+  return `GET ${path} HTTP/1.1\r\nHost: ${inUrl(host)}:${port}\r\n\r\n`;
 }
 
 /** Puts the response to one request at a time together. */
@@ -154,42 +213,61 @@ export class ResponseParser {
   status = 0;
   /** Whether another request may follow on the connection. */
   keepAlive = false;
+  readonly #parser = new HTTPParser();
   #body: Buffer[] = [];
   #size = 0;
   #status = 0;
-  readonly #parser = new HTTPParser(HTTPParser.RESPONSE);
+  /** Whether what came last ended with the body. */
+  #exact = false;
+  #end = 0;
 
   constructor() {
-    this.#parser[HTTPParser.kOnHeadersComplete] = ({ statusCode, shouldKeepAlive }) => {
-      this.#status = statusCode;
-      this.keepAlive = shouldKeepAlive;
+    const parser = this.#parser;
+    parser[HTTPParser.kOnHeadersComplete] = (...[, , , , , status, , , keepAlive]: [...unknown[]]) => {
+      this.#status = status as number;
+      this.keepAlive = keepAlive as boolean;
     };
-    this.#parser[HTTPParser.kOnBody] = (chunk) => {
-      this.#size += chunk.length;
-      if (this.#size > MAX_RESPONSE_BYTES) throw new Error('the response is too large');
-      this.#body.push(chunk);
+    parser[HTTPParser.kOnBody] = (body: Buffer) => {
+      this.#body.push(Buffer.from(body));
+      this.#exact = body.byteOffset + body.length === this.#end;
     };
-    this.#parser[HTTPParser.kOnMessageComplete] = () => {
-      this.status = this.#status;
+    parser[HTTPParser.kOnMessageComplete] = () => {
+      this.status ||= this.#status;
     };
   }
 
-  /** Forgets the last response: another request was sent. */
+  /** Forgets the last response: another request is sent. */
   begin(): void {
+    this.#parser.initialize(HTTPParser.RESPONSE, {}, MAX_HEADER_BYTES, 0);
     this.status = 0;
     this.#body = [];
     this.#size = 0;
+    this.#exact = false;
   }
 
-  /** Takes the next bytes; true when the response is complete. @throws Error when this is no HTTP */
+  /** Takes the next bytes; none are the end of the connection. True when the response is complete. @throws Error when this is no HTTP */
   push(bytes: Uint8Array): boolean {
-    const result = this.#parser.execute(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length));
-    if (typeof result !== 'number') throw result;
+    this.#size += bytes.length;
+    if (this.#size > MAX_RESPONSE_BYTES) throw new Error('its answer is too large');
+    this.#end = bytes.byteOffset + bytes.length;
+    const result =
+      bytes.length === 0
+        ? this.#parser.finish()
+        : this.#parser.execute(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length));
+    if (result instanceof Error) throw new Error(`its answer is no HTTP: ${result.message}`);
+    if (bytes.length === 0 && this.status === 0) throw new Error('it closed the connection');
+    // What follows an answer that nobody asked for would be taken for the next.
+    if (!this.#exact) this.keepAlive = false;
     return this.status !== 0;
   }
 
   /** The body as JSON. @throws SyntaxError */
   json(): unknown {
     return JSON.parse(Buffer.concat(this.#body).toString());
+  }
+
+  /** Gives its memory back. */
+  close(): void {
+    this.#parser.close();
   }
 }

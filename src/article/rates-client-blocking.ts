@@ -9,7 +9,7 @@ export class BlockingRatesClient {
   readonly #host: string;
   readonly #port: number;
   readonly #memory = new Uint8Array(64 * 1024);
-  #parser = new ResponseParser();
+  readonly #parser = new ResponseParser();
   #socket: BlockingSocket | null = null;
 
   constructor(host: string, port: number) {
@@ -20,44 +20,35 @@ export class BlockingRatesClient {
   /** Units of `target` for one of `base`. @throws HttpError 400, 502, 504 */
   rate(base: string, target: string): string {
     try {
-      const body = this.#ask(formatRequest(ratePath(base, target), this.#host));
-      return rateFrom(this.#parser.status, body, base, target);
+      return this.#ask(base, target);
     } catch (error) {
       throw ratesFailure(error, `${this.#host}:${this.#port}`);
     }
   }
 
-  #ask(request: string): unknown {
+  #ask(base: string, target: string): string {
     for (;;) {
       const used = this.#socket !== null;
+      let reusable = false;
       try {
-        this.#socket ??= this.#connect();
+        this.#socket ??= BlockingSocket.connect(this.#host, this.#port, RATES_PATIENCE_MS);
         const socket = this.#socket;
         socket.allow(RATES_PATIENCE_MS);
         this.#parser.begin();
-        socket.send(request);
-        for (let done = false; !done; ) {
-          const bytes = socket.receive(this.#memory);
-          if (bytes.length === 0) throw new Error('it closed the connection');
-          done = this.#parser.push(bytes);
-        }
-        if (!this.#parser.keepAlive) this.#close();
-        return this.#parser.json();
+        socket.send(formatRequest(ratePath(base, target), this.#host, this.#port));
+        while (!this.#parser.push(socket.receive(this.#memory)));
+        const rate = rateFrom(this.#parser.status, this.#parser.json(), base, target);
+        reusable = this.#parser.keepAlive;
+        return rate;
       } catch (error) {
-        this.#close();
         // A connection that was idle may have been closed meanwhile. To ask again is safe: a GET changes nothing.
         if (!used || error instanceof TimeoutError) throw error;
+      } finally {
+        if (!reusable) {
+          this.#socket?.close();
+          this.#socket = null;
+        }
       }
     }
-  }
-
-  #connect(): BlockingSocket {
-    this.#parser = new ResponseParser();
-    return BlockingSocket.connect(this.#host, this.#port, RATES_PATIENCE_MS);
-  }
-
-  #close(): void {
-    this.#socket?.close();
-    this.#socket = null;
   }
 }

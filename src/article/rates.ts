@@ -17,6 +17,9 @@ const PER_EURO: Readonly<Record<string, string>> = {
 
 const DECIMAL_PLACES = 10;
 
+/** How long a connection to the rates service is kept that nobody uses; that service keeps it twice as long. */
+export const IDLE_MS = 5_000;
+
 /** How long the exchange waits for the rates service. */
 export const RATES_PATIENCE_MS = 2_000;
 
@@ -52,10 +55,11 @@ export function rateResponse(base: string, target: string): Response {
 
 /** What its answer says. @throws HttpError 400 when it knows no such rate, 502 when it does not answer as it should */
 export function rateFrom(status: number, body: unknown, base: string, target: string): string {
-  const { rate, error } = (body ?? {}) as { rate?: unknown; error?: unknown };
+  const { rate, error, ...of } = (body ?? {}) as Record<string, unknown>;
   if (error === 'unknown_currency') throw unknownCurrency(base, target);
-  if (status !== 200 || typeof rate !== 'string' || !/^\d+(\.\d+)?$/.test(rate))
-    throw new HttpError(502, 'rates_failed', `the rates service answered with status ${status}, and no rate`);
+  const isWhatWasAsked = of.base === base && of.target === target;
+  if (status !== 200 || typeof rate !== 'string' || !/^\d+(\.\d+)?$/.test(rate) || !isWhatWasAsked)
+    throw new HttpError(502, 'rates_failed', `the rates service answered with status ${status}, and not with the rate`);
   return rate;
 }
 

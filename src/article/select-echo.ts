@@ -2,7 +2,6 @@
 //
 // `native` stands for the system calls, which Python has in its `socket` module; they return a negative errno when they fail.
 
-import { writeSync } from 'node:fs';
 import { native } from '../native.ts';
 import { EpollSelector, EVENT_READ, EVENT_WRITE, PollSelector, SelectSelector } from '../selectors.ts';
 
@@ -24,19 +23,25 @@ export function main({
   if (listener < 0) throw new Error(`cannot listen on ${host}:${port} (errno ${-listener}): choose another --port`);
   const chunk = new Uint8Array(64 * 1024);
   let full = false;
+  let pause: number | null = null;
 
   /** The listener is ready: somebody has connected. */
   function accept(): void {
     const fd = native.accept(listener);
     if (fd === EAGAIN || fd === ECONNABORTED) return;
-    if (fd >= 0 && fd <= mostDescriptors) {
-      selector.register(fd, EVENT_READ, () => echo(fd));
-      return;
-    }
-    // There is no room, and the listener would be ready for ever: it is not looked at again before a client has left.
-    if (fd >= 0) native.close(fd);
+    if (fd >= 0) selector.register(fd, EVENT_READ, () => echo(fd));
+    if (fd >= 0 && fd < mostDescriptors) return;
+    // There is no more room, and the listener would be ready for ever: it is not looked at again before a client has left, or, if the kernel
+    // had none, a moment has passed.
     selector.unregister(listener);
     full = true;
+    if (fd < 0) pause = 100;
+  }
+
+  function resume(): void {
+    if (full) selector.register(listener, EVENT_READ, accept);
+    full = false;
+    pause = null;
   }
 
   /** A client is ready: it has sent something, or it has gone. */
@@ -58,14 +63,16 @@ export function main({
   function leave(fd: number): void {
     selector.unregister(fd);
     native.close(fd);
-    if (full) selector.register(listener, EVENT_READ, accept);
-    full = false;
+    resume();
   }
 
   selector.register(listener, EVENT_READ, accept);
   const { address, port: bound } = native.socketName(listener, false) as { address: string; port: number };
-  writeSync(1, `listening on ${address}:${bound}\n`);
+  const line = Buffer.from(`listening on ${address}:${bound}\n`);
+  native.write(1, line, 0, line.length);
   for (;;) {
-    for (const [key] of selector.select()) (key.data as () => void)();
+    const ready = selector.select(pause);
+    if (ready.length === 0) resume();
+    for (const [key] of ready) (key.data as () => void)();
   }
 }

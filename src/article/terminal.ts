@@ -16,7 +16,11 @@ const PIPE_BUF = 4096;
 /** More of a line is no event anyway. */
 const LONGEST_LINE = 64 * 1024;
 
-const decoder = new TextDecoder();
+/** What Python's str.strip takes away. */
+const SPACE = '[\\t-\\r\\x1c- \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]+';
+const AROUND = new RegExp(`^${SPACE}|${SPACE}$`, 'g');
+
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 const chunk = new Uint8Array(LONGEST_LINE);
 let printed = '';
 let received = '';
@@ -29,13 +33,23 @@ export function print(line: unknown): void {
 
 /** Hands over what was printed. @throws SystemError EPIPE when the reader is gone */
 export function* flush(): Coroutine<void> {
-  let rest: Uint8Array = Buffer.from(printed);
+  const text = printed;
   printed = '';
-  while (rest.length > 0) {
-    yield* writable(STDOUT);
-    const count = native.write(STDOUT, rest, 0, Math.min(rest.length, PIPE_BUF));
-    if (count !== EAGAIN) rest = rest.subarray(checked('write', count, { fd: STDOUT }));
+  yield* write(STDOUT, text);
+}
+
+function* write(fd: number, text: string): Coroutine<void> {
+  for (let rest: Uint8Array = Buffer.from(text); rest.length > 0; ) {
+    yield* writable(fd);
+    const count = native.write(fd, rest, 0, Math.min(rest.length, PIPE_BUF));
+    if (count !== EAGAIN) rest = rest.subarray(checked('write', count, { fd }));
   }
+}
+
+/** Prints a line at once, for a server that has nothing else to say: whether anybody reads it makes no difference. */
+export function announce(line: string): void {
+  const bytes = Buffer.from(`${line}\n`);
+  native.write(STDOUT, bytes, 0, bytes.length);
 }
 
 /** Waits for a line and returns it without the space around it; null at the end of input. The last line counts without a newline, too. */
@@ -44,7 +58,7 @@ export function* input(prompt: string): Coroutine<string | null> {
   yield* flush();
   for (;;) {
     const line = takeLine();
-    if (line !== null) return line.trim();
+    if (line !== null) return line.replace(AROUND, '');
     if (ended) {
       // The prompt stands there unanswered; what comes next on the terminal is for the next line.
       if (isatty(STDOUT)) print('');
@@ -68,7 +82,8 @@ function unreadable(errno: number): Error {
 function takeLine(): string | null {
   const end = received.indexOf('\n');
   if (end < 0 && !(ended && received !== '')) {
-    received = received.slice(0, LONGEST_LINE);
+    // What is left out must not make an event of the rest.
+    if (received.length > LONGEST_LINE) received = `${received.slice(0, LONGEST_LINE)}\u2026`;
     return null;
   }
   const line = end < 0 ? received : received.slice(0, end);
@@ -80,6 +95,5 @@ function takeLine(): string | null {
 export function* reject(line: string): Coroutine<void> {
   yield* flush();
   const shown = JSON.stringify(line.length > 40 ? `${line.slice(0, 40)}...` : line);
-  const message = Buffer.from(`${shown} is no event: type A, B or C, or end the input with Ctrl-D\n`);
-  native.write(STDERR, message, 0, message.length);
+  yield* write(STDERR, `${shown} is no event: type A, B or C, or end the input with Ctrl-D\n`);
 }

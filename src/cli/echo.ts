@@ -1,6 +1,7 @@
 // `onewait echo`: the echo server, in both styles, as a user would write it. These are the coroutines that the README shows and the
 // benchmark measures.
 
+import { announce } from '../article/terminal.ts';
 import type { PollerName } from '../driver.ts';
 import { type Coroutine, type Listener, type Stream, spawn, tcp } from '../index.ts';
 import { runUntilSignal } from './signals.ts';
@@ -47,7 +48,7 @@ export function echoServer(options: EchoOptions): Promise<number> {
   const main = function* (stop: AbortSignal): Coroutine<void> {
     const listener = yield* tcp.listen({ host, port });
     const server = spawn(options.style === 'yield' ? serve(listener) : () => serveAsync(listener), { name: 'accept' });
-    console.log(`listening on ${listener.address.address}:${listener.address.port}`);
+    announce(`listening on ${listener.address.address}:${listener.address.port}`);
     try {
       yield* server.join({ signal: stop });
     } finally {

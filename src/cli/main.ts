@@ -1,17 +1,17 @@
 #!/usr/bin/env node
 // The command line. Wrong usage exits 2 with one clear line, a broken pipe is quiet, Ctrl-C exits 130.
 
-import { once } from 'node:events';
 import { isIP } from 'node:net';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { readTrace } from '../trace/reader.ts';
 import { TraceFormatter } from '../trace/show.ts';
 import { findProgram, listPrograms, runProgram, sourceOf } from './article.ts';
 import { echoServer } from './echo.ts';
+import { complain, say } from './say.ts';
 
 function port(text: string): number {
   const value = Number(text);
-  if (!Number.isInteger(value) || value < 0 || value > 65535)
+  if (text.trim() === '' || !Number.isInteger(value) || value < 0 || value > 65535)
     throw new InvalidArgumentError('a port is a whole number from 0 to 65535.');
   return value;
 }
@@ -26,22 +26,27 @@ function count(low: number, high: number): (text: string) => number {
 }
 
 function address(text: string): [string, number] {
-  const [, host = '', number = ''] = /^(.*):(\d+)$/.exec(text) ?? [];
+  const [, host = '', number = ''] = /^\[?([^[\]]*)\]?:(\d+)$/.exec(text) ?? [];
   if (isIP(host) === 0) throw new InvalidArgumentError('it must be an IP address and a port, as in 127.0.0.1:7070.');
   return [host, port(number)];
 }
 
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(0);
-  throw error;
-});
+const HELP_WIDTH = 100;
 
 const program = new Command('onewait')
   .description('One blocking call in the whole program, and every coroutine suspended on it.')
   .exitOverride((error) => process.exit(error.exitCode === 1 ? 2 : error.exitCode))
   .showHelpAfterError(false)
   // Commander puts its suggestion on a line of its own.
-  .configureOutput({ outputError: (text, write) => write(`${text.trimEnd().replaceAll('\n', ' ')}\n`) });
+  .configureOutput({
+    writeOut: say,
+    writeErr: (text) => say(text, 2),
+    getOutHelpWidth: () => HELP_WIDTH,
+    getErrHelpWidth: () => HELP_WIDTH,
+    getOutHasColors: () => false,
+    getErrHasColors: () => false,
+    outputError: (text, write) => write(`${text.trimEnd().replaceAll('\n', ' ')}\n`),
+  });
 
 program
   .command('echo')
@@ -57,7 +62,7 @@ program
     try {
       process.exitCode = await echoServer(options);
     } catch (error) {
-      console.error(`onewait: ${(error as Error).message}`);
+      complain(error);
       process.exitCode = 1;
     }
   });
@@ -88,7 +93,7 @@ program
   .addHelpText('after', () => `\nPrograms:\n${listPrograms().replace(/^/gm, '  ')}`)
   .action(async (name: string | undefined, options, command: Command) => {
     if (name === undefined) {
-      console.log(listPrograms());
+      say(`${listPrograms()}\n`);
       return;
     }
     const chosen = findProgram(name);
@@ -98,10 +103,10 @@ program
         command.error(`error: option '--${option}' is not for ${name}`);
     }
     try {
-      if (options.source) process.stdout.write(sourceOf(chosen));
+      if (options.source) say(sourceOf(chosen));
       else process.exitCode = await runProgram(chosen, options, options.trace);
     } catch (error) {
-      console.error(`onewait: ${(error as Error).message}`);
+      complain(error);
       process.exitCode = 1;
     }
   });
@@ -111,19 +116,19 @@ const trace = program.command('trace').description('Reads traces, which `--trace
 trace
   .command('show <file>')
   .description('Prints a trace as lines that read like those of strace, with the task that each concerns.')
-  .action(async (file: string) => {
+  .action((file: string) => {
     try {
       const formatter = new TraceFormatter();
-      for (const record of readTrace(file).records) await print(formatter.push(record));
-      await print(formatter.end());
+      for (const record of readTrace(file).records) print(formatter.push(record));
+      print(formatter.end());
     } catch (error) {
-      console.error(`onewait: ${(error as Error).message}`);
+      complain(error);
       process.exitCode = 1;
     }
   });
 
-async function print(lines: string[]): Promise<void> {
-  if (lines.length > 0 && !process.stdout.write(`${lines.join('\n')}\n`)) await once(process.stdout, 'drain');
+function print(lines: string[]): void {
+  if (lines.length > 0) say(`${lines.join('\n')}\n`);
 }
 
 await program.parseAsync();

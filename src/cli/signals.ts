@@ -1,6 +1,8 @@
 // How a program of the command line runs, and how it ends: by itself, or by a signal.
 
+import { inspect } from 'node:util';
 import { type Coroutine, type RunOptions, run } from '../index.ts';
+import { say } from './say.ts';
 
 /** What a peer's sudden end looks like: its business, and not worth a report. */
 const PEER_GONE = new Set(['ECONNRESET', 'EPIPE', 'ETIMEDOUT']);
@@ -33,7 +35,7 @@ export function runUntilSignal(main: (stop: AbortSignal) => Coroutine<void>, opt
     {
       name: 'main',
       onTaskError(error, task) {
-        if (!PEER_GONE.has((error as NodeJS.ErrnoException).code ?? '')) console.error(`${task} failed:`, error);
+        if (!PEER_GONE.has((error as NodeJS.ErrnoException).code ?? '')) say(`${task} failed: ${inspect(error)}\n`, 2);
       },
       ...options,
     },
