@@ -89,6 +89,7 @@ describe('`onewait article`', () => {
     [['no-such-program'], "there is no program 'no-such-program': 'onewait article' lists them"],
     [['print-fibonacci', '--port', '7000'], "option '--port' is not for print-fibonacci"],
     [['exchange-coroutines', '--rates', 'localhost:7070'], 'it must be an IP address and a port'],
+    [['exchange-rates', '--port', ' '], 'a port is a whole number'],
     [['exchange-rates', '--delay', '-1'], 'it must be a whole number from 0'],
   ])('%j is wrong usage', async (args, message) => {
     const { code, stdout, stderr } = await onewait(['article', ...args]).end();
@@ -123,7 +124,25 @@ describe.each(WITH_EVENTS)('%s', (name) => {
   const [events, output] = TRANSCRIPTS[name]!;
 
   test('prints what Python prints for any 200 histories', { timeout: 300_000 }, async () => {
-    const line = fc.constantFrom('A', 'A', 'B', 'B', 'C', 'C', ' B ', '', 'x', 'AB', 'a', 'Ω', '\t');
+    const line = fc.constantFrom(
+      'A',
+      'A',
+      'B',
+      'B',
+      'C',
+      'C',
+      ' B ',
+      '',
+      'x',
+      'AB',
+      'a',
+      'Ω',
+      '\t',
+      '\ufeffA',
+      'A\x85',
+      '\x1cB\x1f',
+      '\u3000C',
+    );
     const ending = fc.constantFrom('\n', '\n', '\n', '\r\n', '\r');
     const history = fc
       .tuple(fc.array(fc.tuple(line, ending), { maxLength: 40 }), fc.boolean())
@@ -214,6 +233,14 @@ describe.each(WITH_EVENTS)('%s', (name) => {
   });
 
   test('never makes a descriptor non-blocking that others share', async () => {
+    const running = onewait(['article', name]);
+    await running.says(/> /);
+    running.process.stdin!.write('A\nx\n');
+    await running.says(/Processing event A/);
+    await running.says(/is no event/, 'stderr');
+    for (const fd of [0, 1, 2]) expect(flagsOf(running.pid, fd) & constants.O_NONBLOCK).toBe(0);
+    running.process.stdin!.end();
+    await running.end();
     // Flags are those of the open file: what the program did to them, the shell sees.
     const flags = 'grep flags /proc/self/fdinfo/0 /proc/self/fdinfo/1';
     const { stdout } = await bash(`printf 'A\\n' | { ${flags}; $A ${name}; echo; ${flags}; } | cat`);
@@ -222,6 +249,11 @@ describe.each(WITH_EVENTS)('%s', (name) => {
     expect(seen.slice(2)).toEqual(seen.slice(0, 2));
   });
 });
+
+/** The flags of an open file: see proc_pid_fdinfo(5). */
+function flagsOf(pid: number, fd: number): number {
+  return Number.parseInt(/^flags:\s*(\d+)$/m.exec(readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8'))![1]!, 8);
+}
 
 /** How many bytes wait in a FIFO. */
 function pending(fifo: string): number {

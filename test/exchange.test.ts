@@ -2,8 +2,8 @@
 // stops it.
 
 import { readFileSync } from 'node:fs';
-import { connect, createServer, type Server, type Socket } from 'node:net';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { converted } from '../src/article/conversion.ts';
 import { rateOf } from '../src/article/rates.ts';
 import { Child, descriptors, type Ended, needs, onewait } from './processes.ts';
@@ -107,9 +107,20 @@ describe.each(ALL)('%s', (name) => {
     ['no HTTP', 'HELO localhost\r\n\r\n'],
     ['TLS', '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n\n'],
     ['a bare word', 'GET\n\n'],
+    ['another HTTP', `GET ${GOOD} HTTP/9.9\r\nHost: x\r\n\r\n`],
+    ['a request without a host', `GET ${GOOD} HTTP/1.1\r\n\r\n`],
+    ['a request for two hosts', request(GOOD, 'Host: another')],
+    ['a target that is no path', `GET convert?amount=1&base=EUR&target=PLN HTTP/1.1\r\nHost: x\r\n\r\n`],
+    ['a target of another scheme', request('data:/convert?amount=1&base=EUR&target=PLN')],
+    ['a header of spaces', `GET ${GOOD} HTTP/1.1\r\n${' '.repeat(63_000)}\r\n\r\n`],
+    // What a proxy could take for the length of a body, and we must not take for nothing (RFC 9112, 5.1 and 5.2).
+    ['a space before a colon', `${request(GOOD, 'Content-Length : 64')}${request(GOOD)}`],
+    ['a folded first header', `GET ${GOOD} HTTP/1.1\r\n Transfer-Encoding: chunked\r\nHost: x\r\n\r\n${request(GOOD)}`],
+    ['a NUL in a name', `${request(GOOD, 'Transfer-Encoding\0: chunked')}${request(GOOD)}`],
   ])('%s is a bad request', async (_what, text) => {
     const answer = await raw(at().port, [text]);
     expect(answer).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n/);
+    expect(bodies(answer)).toHaveLength(1);
     expect(JSON.parse(bodies(answer)[0]!)).toMatchObject({ error: 'bad_request' });
   });
 
@@ -134,6 +145,21 @@ describe.each(ALL)('%s', (name) => {
     expect(bodies(answer)).toEqual([GOOD_BODY.trimEnd(), GOOD_BODY.trimEnd()]);
   });
 
+  test('counts the header of each request for itself', async () => {
+    const many = request(GOOD).repeat(300);
+    const large = request(GOOD, `Cookie: ${'x'.repeat(9_000)}`);
+    const pieces = [
+      many,
+      request(GOOD).slice(0, 20),
+      request(GOOD).slice(20),
+      large,
+      large.slice(0, 8_000),
+      large.slice(8_000),
+    ];
+    const answer = await raw(at().port, [...pieces, request('/', 'Connection: close')]);
+    expect(bodies(answer).slice(0, -1)).toEqual(Array(303).fill(GOOD_BODY.trimEnd()));
+  });
+
   test('ends the connection of a client of HTTP/1.0', async () => {
     const answer = await raw(at().port, [`GET ${GOOD} HTTP/1.0\r\n\r\n`]);
     expect(answer).toMatch(/^HTTP\/1\.1 200 OK\r\n[\s\S]*Connection: close\r\n/);
@@ -147,9 +173,11 @@ describe.each(ALL)('%s', (name) => {
   test('tells a client that is too slow, and serves others meanwhile', { timeout: 30_000 }, async () => {
     const slow = raw(at().port, ['GET /convert?amou']);
     const silent = raw(at().port, []);
+    const second = raw(at().port, [`${request(GOOD)}GET /conv`]);
     expect(await curl(at().port, GOOD)).toEqual([200, GOOD_BODY]);
     expect(await slow).toMatch(/^HTTP\/1\.1 408 Request Timeout\r\n[\s\S]*"request_timeout"/);
     expect(await silent).toBe('');
+    expect(bodies(await second)).toEqual([GOOD_BODY.trimEnd(), expect.stringContaining('request_timeout')]);
   });
 
   test('is left with no connection by clients that vanish', async () => {
@@ -238,6 +266,12 @@ describe.each(ASKING)('%s', (name) => {
       (socket) => socket.end('HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{'),
       'rates_unavailable',
     ],
+    ['answers for another pair', (socket) => socket.write(answerOf('USD', 'PLN', '4.2571')), 'rates_failed'],
+    [
+      'never ends the head of a chunk',
+      (socket) => socket.write(`HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;${'a'.repeat(200_000)}`),
+      'rates_unavailable',
+    ],
     [
       'never stops',
       (socket) => socket.write(`HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n${'x'.repeat(200_000)}`),
@@ -254,6 +288,99 @@ describe.each(ASKING)('%s', (name) => {
     expect((await curl(port, '/'))[0]).toBe(404);
     fake.close();
   });
+});
+
+/** A response of the rates service. */
+function answerOf(base: string, target: string, rate: string): string {
+  const body = JSON.stringify({ base, target, rate });
+  return `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+}
+
+/** A rates service that does what no such service should. Its port. */
+async function fakeRates(behave: (socket: Socket, asked: string) => void): Promise<number> {
+  const sockets = new Set<Socket>();
+  const fake = createServer((socket) => {
+    sockets.add(socket);
+    socket.setEncoding('latin1').on('error', () => {});
+    socket.on('data', (asked) => behave(socket, String(asked)));
+  }).listen(0, '127.0.0.1');
+  onTestFinished(() => {
+    fake.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  await new Promise((resolve) => fake.once('listening', resolve));
+  return (fake.address() as AddressInfo).port;
+}
+
+describe.each(ASKING)('%s', (name) => {
+  test('gives nobody an answer that was meant for another, or for nobody', async () => {
+    const { port } = await exchange(
+      name,
+      await fakeRates((socket, asked) => {
+        const [, base, target] = /base=(\w+)&target=(\w+)/.exec(asked)!;
+        // The right answer, and one more that nobody asked for.
+        socket.write(answerOf(base!, target!, '2') + answerOf('EUR', 'USD', '999'));
+      }),
+    );
+    for (let i = 0; i < 5; i++) {
+      const [, body] = await curl(port, '/convert?amount=1&base=EUR&target=USD');
+      expect(JSON.parse(body).rate ?? '2').toBe('2');
+    }
+  });
+
+  test('gives up a rates service that drips', async () => {
+    const timers: NodeJS.Timeout[] = [];
+    onTestFinished(() => timers.forEach(clearInterval));
+    const { port } = await exchange(
+      name,
+      await fakeRates((socket) => {
+        timers.push(setInterval(() => socket.write('H'), 300));
+        socket.write('HTTP/1.1 200 OK\r\nX: ');
+      }),
+    );
+    const [status, body] = await curl(port, GOOD);
+    expect([status, JSON.parse(body).error]).toEqual([504, 'rates_timeout']);
+  });
+
+  test('lets clients go that were told of a time-out, although nothing else happens', async () => {
+    const running = await exchange(name, await fakeRates(() => {}));
+    const clients = Array.from({ length: 3 }, () => {
+      const socket = connect({ port: running.port, host: '127.0.0.1', allowHalfOpen: true });
+      socket.write(`GET ${GOOD} HTTP/1.0\r\n\r\n`);
+      return new Promise<Socket>((resolve) => socket.resume().once('end', () => resolve(socket)));
+    });
+    const told = await Promise.all(clients);
+    await until('the server has closed', () => clientsOf(running) === 0);
+    for (const socket of told) socket.destroy();
+  });
+
+  test('ends on SIGINT also while requests wait', async () => {
+    const { child, port } = await exchange(name, await fakeRates(() => {}));
+    const waiting = Array.from({ length: 8 }, () => raw(port, [request(GOOD)]).catch(() => ''));
+    await until('they are connected', () => clientsOf({ child, port }) === 8);
+    child.process.kill('SIGINT');
+    // The one that blocks has first to be done with its request.
+    const { code, signal, stderr } = await child.end(12_000);
+    expect([code ?? signal, stderr]).toEqual([name === 'exchange-callbacks' ? 'SIGINT' : 130, '']);
+    await Promise.all(waiting);
+  });
+});
+
+test.each(['exchange-threads', 'exchange-coroutines'])(
+  '%s keeps no connection to the rates service for ever',
+  async (name) => {
+    const own = await start('exchange-rates');
+    const running = await exchange(name, own.port);
+    await Promise.all(Array.from({ length: 20 }, () => curl(running.port, GOOD)));
+    await until('they are closed', () => clientsOf(own) === 0);
+  },
+);
+
+test('exchange-coroutines serves and asks at IPv6 addresses', async () => {
+  const own = onewait(['article', 'exchange-rates', '--host', '::1', '--port', '0']);
+  const [, address] = await own.says(/^listening on http:\/\/(\[::1\]:\d+)$/m);
+  const { port } = await start('exchange-coroutines', '--rates', address!);
+  expect(await curl(port, GOOD)).toEqual([200, GOOD_BODY]);
 });
 
 test('exchange-coroutines serves a thousand clients of wrk without one failed request', async () => {

@@ -1,6 +1,6 @@
 // An HTTP server of coroutines: one per connection, which reads a request, has it handled, writes the answer, and goes on.
 
-import { type Stream, spawn, TimeoutError, tcp, timeout } from '../index.ts';
+import { Cancelled, type Stream, spawn, TimeoutError, tcp, timeout } from '../index.ts';
 import {
   CLIENT_PATIENCE_MS,
   failure,
@@ -65,6 +65,7 @@ async function handle(request: Request, handler: Handler): Promise<Response> {
   try {
     return await handler(request);
   } catch (error) {
+    if (error instanceof Cancelled) throw error;
     return failure(error);
   }
 }
