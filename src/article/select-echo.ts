@@ -8,15 +8,8 @@ import { EpollSelector, EVENT_READ, EVENT_WRITE, PollSelector, SelectSelector } 
 const EAGAIN = -11;
 const ECONNABORTED = -103;
 
-export function main({
-  host,
-  port,
-  poller,
-}: {
-  host: string;
-  port: number;
-  poller: 'epoll' | 'poll' | 'select';
-}): void {
+export function main(options: { host: string; port: number; poller: 'epoll' | 'poll' | 'select' }): void {
+  const { host, port, poller } = options;
   const selector = new { epoll: EpollSelector, poll: PollSelector, select: SelectSelector }[poller]();
   const mostDescriptors = poller === 'select' ? 1023 : Number.POSITIVE_INFINITY;
   const listener = native.listen(host, port, 4096, false);
