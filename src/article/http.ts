@@ -217,19 +217,22 @@ export class ResponseParser {
   #body: Buffer[] = [];
   #size = 0;
   #status = 0;
-  /** Whether what came last ended with the body. */
-  #exact = false;
-  #end = 0;
+  /** Whether something follows the response that nobody asked for. */
+  #overrun = false;
 
   constructor() {
     const parser = this.#parser;
+    // Once for the connection: to do it for each response would cost more than the response.
+    parser.initialize(HTTPParser.RESPONSE, {}, MAX_HEADER_BYTES, 0);
     parser[HTTPParser.kOnHeadersComplete] = (...[, , , , , status, , , keepAlive]: [...unknown[]]) => {
       this.#status = status as number;
       this.keepAlive = keepAlive as boolean;
     };
+    parser[HTTPParser.kOnMessageBegin] = () => {
+      if (this.status !== 0) this.#overrun = true;
+    };
     parser[HTTPParser.kOnBody] = (body: Buffer) => {
-      this.#body.push(Buffer.from(body));
-      this.#exact = body.byteOffset + body.length === this.#end;
+      if (this.status === 0) this.#body.push(Buffer.from(body));
     };
     parser[HTTPParser.kOnMessageComplete] = () => {
       this.status ||= this.#status;
@@ -238,26 +241,24 @@ export class ResponseParser {
 
   /** Forgets the last response: another request is sent. */
   begin(): void {
-    this.#parser.initialize(HTTPParser.RESPONSE, {}, MAX_HEADER_BYTES, 0);
     this.status = 0;
     this.#body = [];
     this.#size = 0;
-    this.#exact = false;
+    this.#overrun = false;
   }
 
   /** Takes the next bytes; none are the end of the connection. True when the response is complete. @throws Error when this is no HTTP */
   push(bytes: Uint8Array): boolean {
     this.#size += bytes.length;
     if (this.#size > MAX_RESPONSE_BYTES) throw new Error('its answer is too large');
-    this.#end = bytes.byteOffset + bytes.length;
     const result =
       bytes.length === 0
         ? this.#parser.finish()
         : this.#parser.execute(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length));
     if (result instanceof Error) throw new Error(`its answer is no HTTP: ${result.message}`);
     if (bytes.length === 0 && this.status === 0) throw new Error('it closed the connection');
-    // What follows an answer that nobody asked for would be taken for the next.
-    if (!this.#exact) this.keepAlive = false;
+    // It would be taken for the next.
+    if (this.#overrun) this.keepAlive = false;
     return this.status !== 0;
   }
 

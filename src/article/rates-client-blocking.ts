@@ -9,7 +9,7 @@ export class BlockingRatesClient {
   readonly #host: string;
   readonly #port: number;
   readonly #memory = new Uint8Array(64 * 1024);
-  readonly #parser = new ResponseParser();
+  #parser = new ResponseParser();
   #socket: BlockingSocket | null = null;
 
   constructor(host: string, port: number) {
@@ -31,7 +31,7 @@ export class BlockingRatesClient {
       const used = this.#socket !== null;
       let reusable = false;
       try {
-        this.#socket ??= BlockingSocket.connect(this.#host, this.#port, RATES_PATIENCE_MS);
+        this.#socket ??= this.#connect();
         const socket = this.#socket;
         socket.allow(RATES_PATIENCE_MS);
         this.#parser.begin();
@@ -50,5 +50,11 @@ export class BlockingRatesClient {
         }
       }
     }
+  }
+
+  #connect(): BlockingSocket {
+    this.#parser.close();
+    this.#parser = new ResponseParser();
+    return BlockingSocket.connect(this.#host, this.#port, RATES_PATIENCE_MS);
   }
 }
