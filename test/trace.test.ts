@@ -163,7 +163,6 @@ describe.each(['yield', 'await'])('onewait echo --trace, shown (%s)', (style) =>
       /echo#\d+ failed: Error: read ECONNRESET \(fd \d+\)$/,
       /accept#2 cancelled$/,
       /main#1 done$/,
-      /turn of libuv$/,
     ]) {
       expect(
         lines.filter((line) => pattern.test(line)),
@@ -291,6 +290,17 @@ describe('a trace', () => {
     );
     expect(await child.end()).toMatchObject({ code: 0, stderr: '' });
     expect(show(path).some((line) => line.endsWith('main#1 suspends on 1000000000 ms'))).toBe(true);
+  });
+
+  test('shows the turns that libuv asked for', async () => {
+    const path = join(folder(), 'trace');
+    const child = script(
+      `import { readFile } from 'node:fs/promises';
+      await run(async () => { await readFile('/proc/self/stat'); }, { trace: process.argv[1] });`,
+      { args: [path] },
+    );
+    expect(await child.end()).toMatchObject({ code: 0, stderr: '' });
+    expect(show(path).some((line) => line.endsWith('turn of libuv'))).toBe(true);
   });
 
   test('counts what its ring had no room for, and says so', () => {
