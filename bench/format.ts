@@ -9,6 +9,9 @@ export const connectionsOf = (count: number): string => `${whole(count)} connect
 /** 98.7 % of a share of 0.987. */
 export const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
 
+/** Bytes as MiB: 56.3 of 59,034,829. */
+export const mebibytes = (bytes: number): string => (bytes / 2 ** 20).toFixed(1);
+
 /** A dash for what was not measured. */
 export const orDash = (value: number | null | undefined, format: (value: number) => string): string =>
   value === null || value === undefined ? '–' : format(value);

@@ -27,7 +27,7 @@ const BASELINE_CONNECTIONS = 64;
 const SETTLE_MS = 250;
 const IDLE_MS = 500;
 
-interface Footprint {
+export interface Footprint {
   readonly rssBytes: number;
   readonly kernelStackBytes: number;
   readonly threads: number;
@@ -43,7 +43,7 @@ function kibibytes(file: string, field: string): number {
  * smaps_rollup walks the page tables; VmRSS of /proc/PID/status is a sum of per-CPU counters and off by megabytes for a
  * process with many threads. Kernel stacks are not the process's own memory at all: they are read for the whole machine.
  */
-function footprintOf(pid: number): Footprint {
+export function footprintOf(pid: number): Footprint {
   return {
     rssBytes: kibibytes(`/proc/${pid}/smaps_rollup`, 'Rss'),
     kernelStackBytes: kibibytes('/proc/meminfo', 'KernelStack'),

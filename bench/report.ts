@@ -3,7 +3,7 @@
 
 import { gainCaption, latencyCaption, memoryCaption, ratioCaption, throughputCaption } from './captions.ts';
 import { latencyChart, memoryChart, ratioChart, throughputChart } from './charts.ts';
-import { connectionsOf, orDash, percent, whole } from './format.ts';
+import { connectionsOf, mebibytes, orDash, percent, whole } from './format.ts';
 import type { IdleSample } from './idle.ts';
 import type { Report, Result } from './results.ts';
 import { escapeText, marker, svg } from './svg.ts';
@@ -67,6 +67,8 @@ function resultRow(result: Result, ratios: Report['suite']['ratios']): string[] 
     orDash(result.latencyMicros?.p99, whole),
     orDash(result.latencyMicros?.p999, whole),
     orDash(result.latencyMicros?.max, whole),
+    orDash(result.threads, whole),
+    orDash(result.rssBytes, mebibytes),
     ...ratios.map(({ field }) => orDash(result[field], twoDigits)),
     `${result.samples} (${result.invalidSamples})`,
     result.valid ? (result.ranked ? 'yes' : 'yes, unranked') : 'no',
@@ -84,6 +86,8 @@ const RESULT_HEADER = [
   'p99',
   'p99.9',
   'max',
+  'threads',
+  'MiB',
 ];
 
 function idleRow(sample: IdleSample): string[] {

@@ -25,6 +25,9 @@ export interface Result {
   readonly rssBytesPerConnection: number | null;
   readonly rssConnections: number | null;
   readonly kernelStackBytesPerConnection: number | null;
+  /** Of the whole server, while it serves all connections. */
+  readonly rssBytes: number | null;
+  readonly threads: number | null;
   readonly ratioToRawEpoll: number | null;
   readonly ratioToThreads: number | null;
   readonly ratioToBlocking: number | null;
@@ -99,6 +102,8 @@ function resultOf(run: Run, plan: Plan, server: string, connections: number, int
     rssBytesPerConnection: idle?.rssBytesPerConnection ?? null,
     rssConnections: idle?.connections ?? null,
     kernelStackBytesPerConnection: idle?.kernelStackBytesPerConnection ?? null,
+    rssBytes: median(shown.map((sample) => sample.rssBytes)),
+    threads: median(shown.map((sample) => sample.threads)),
     ratioToRawEpoll: median(toFloor),
     ratioToThreads: median(toThreads),
     ratioToBlocking: median(toBlocking),

@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { percent, whole } from './format.ts';
+import { footprintOf } from './idle.ts';
 import { closed, descriptorsOf, generate, type Lab, type RunningServer } from './lab.ts';
 import type { LatencyCounts } from './stats.ts';
 
@@ -27,6 +28,9 @@ export interface Window {
   readonly generatorBusy: number;
   /** Of the generator's core, by whatever runs there. */
   readonly otherCoreBusy: number;
+  /** Of the server, at the end of the window, with all its connections. */
+  readonly rssBytes: number;
+  readonly threads: number;
   readonly latencyCounts: LatencyCounts;
 }
 
@@ -101,13 +105,17 @@ async function measureWindow(lab: Lab, running: RunningServer, shape: Shape): Pr
   let fields: Record<string, unknown> = {};
   let before: CoreTime = { busy: 0, all: 0 };
   let otherCoreBusy = 0;
+  let footprint = { rssBytes: 0, threads: 0 };
   await generate(lab, running, args.flat().map(String), (event) => {
     fields = { ...fields, ...event };
     const now = coreTime(lab.pinning?.generatorCpu);
     if (event.event === 'begin') before = now;
-    if (event.event === 'end') otherCoreBusy = (now.busy - before.busy) / Math.max(1, now.all - before.all);
+    if (event.event !== 'end') return;
+    otherCoreBusy = (now.busy - before.busy) / Math.max(1, now.all - before.all);
+    footprint = footprintOf(running.process.pid);
   });
-  return { ...(fields as unknown as Window), otherCoreBusy };
+  const { rssBytes, threads } = footprint;
+  return { ...(fields as unknown as Window), otherCoreBusy, rssBytes, threads };
 }
 
 /** Load that is not looked at. */
@@ -146,6 +154,8 @@ export async function takeSample(
     serverBusy: window.serverBusy,
     generatorBusy: window.generatorBusy,
     otherCoreBusy: window.otherCoreBusy,
+    rssBytes: window.rssBytes,
+    threads: window.threads,
     latencyCounts: window.latencyCounts,
   };
 }

@@ -1,6 +1,6 @@
 // The report as text, for the terminal.
 
-import { connectionsOf, orDash, percent, whole } from './format.ts';
+import { connectionsOf, mebibytes, orDash, percent, whole } from './format.ts';
 import type { Report, Result } from './results.ts';
 import type { Spread } from './stats.ts';
 
@@ -32,13 +32,15 @@ function rowOf(result: Result, ratios: Report['suite']['ratios']): string[] {
     orDash(latency?.p99, whole),
     orDash(latency?.p999, whole),
     orDash(latency?.max, whole),
+    orDash(result.threads, whole),
+    orDash(result.rssBytes, mebibytes),
     ...ratios.map(({ field }) => ratio(result, result[field], spread[field])),
     result.valid ? `${result.samples}` : '0',
     `${result.invalidSamples}`,
   ];
 }
 
-const HEADER = ['server', 'rt/s', 'min-max', 'CPU us/rt', 'busy', 'p50 us', 'p99', 'p99.9', 'max'];
+const HEADER = ['server', 'rt/s', 'min-max', 'CPU us/rt', 'busy', 'p50 us', 'p99', 'p99.9', 'max', 'threads', 'MiB'];
 
 function stageLines(results: readonly Result[], suite: Report['suite']): string[] {
   const { connections, messageBytes, inFlight, ranked } = results[0]!;

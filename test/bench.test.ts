@@ -189,6 +189,8 @@ const window = {
   serverBusy: 0.99,
   generatorBusy: 0.5,
   otherCoreBusy: 1,
+  rssBytes: 50 * 2 ** 20,
+  threads: 11,
   latencyCounts: [[200_000, 1000] as const],
 };
 
@@ -301,6 +303,8 @@ describe('report', () => {
       roundTripsPerSecond: 95,
       serverCpuMicrosPerRoundTrip: expect.any(Number),
       serverBusy: 0.99,
+      rssBytes: 50 * 2 ** 20,
+      threads: 11,
       latencyMicros: { p50: 200, p99: 200, p999: 200, max: 200 },
       rssBytesPerConnection: 5000,
       ratioToRawEpoll: 0.7,

@@ -1,11 +1,12 @@
 // `onewait article`: lists the article's programs, prints one, or runs it.
 
-import { readFileSync, writeSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { PROGRAMS, type Program, type ProgramOptions } from '../article/programs.ts';
 import { flush } from '../article/terminal.ts';
 import { type Coroutine, spawn } from '../index.ts';
 import { openTrace } from '../trace/tracer.ts';
+import { say } from './say.ts';
 import { runUntilSignal } from './signals.ts';
 
 /** A line for each program. */
@@ -57,7 +58,7 @@ export async function runProgram(
       { trace },
     );
     // The terminal has shown '^C'; what comes next is for the next line.
-    if (code !== 0 && isatty(1)) writeSync(1, '\n');
+    if (code !== 0 && isatty(1)) say('\n');
     return code;
   } catch (error) {
     const { code, fd } = error as { code?: unknown; fd?: unknown };
