@@ -14,10 +14,11 @@ export async function startRates(lab: Lab): Promise<number> {
 }
 
 /**
- * Has the service that asks nobody answer the request: the others must answer the same, byte for byte.
+ * Has the service that asks nobody answer a GET of `path`: the others must answer the same, byte for byte.
  * @throws SampleFailure when that is no answer
  */
-export async function learnAnswer(lab: Lab, request: string, rates: number): Promise<Talk> {
+export async function learnAnswer(lab: Lab, path: string, rates: number): Promise<Talk> {
+  const request = `GET ${path} HTTP/1.1\r\nHost: ${HOST}\r\n\r\n`;
   const hardcoded = exchangeTable(rates)[0]!;
   const { port, process } = await startServer(lab, hardcoded);
   try {

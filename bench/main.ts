@@ -35,10 +35,11 @@ function requireWritable(folder: string, isOurs: boolean): void {
   }
 }
 
-function requireTools(programs: string): void {
+function requireTools({ programs, suite }: Options): void {
   for (const tool of ['taskset', 'setpriv']) {
     if (!isCommand(tool)) fail(`needs ${tool}: install util-linux (apt-get install util-linux)`);
   }
+  if (suite.path !== null && !isCommand('wrk')) fail('needs wrk, the client of this suite: apt-get install wrk');
   const generator = join(programs, 'loadgen');
   if (!isCommand(generator)) fail(`there is no ${generator}: build it with 'node native/setup.mjs --bench'`);
 }
@@ -71,7 +72,7 @@ async function measure(options: Options, machine: Machine, plan: Plan): Promise<
   let servers: readonly Server[] = [];
   let skipped: string[] = [];
   try {
-    const rates = suite.request === null ? 0 : await startRates(bare);
+    const rates = suite.path === null ? 0 : await startRates(bare);
     const chosen = suite
       .servers(options.programs, rates)
       .filter(({ name }) => options.servers === null || options.servers.includes(name));
@@ -81,7 +82,7 @@ async function measure(options: Options, machine: Machine, plan: Plan): Promise<
       .map((server) => `${server.name} is not available: ${server.install}`);
     for (const line of skipped) process.stderr.write(`onewait bench: skipped: ${line}\n`);
     if (servers.length === 0) fail('no server is left to measure');
-    const talk = suite.request === null ? null : await learnAnswer(bare, suite.request, rates);
+    const talk = suite.path === null ? null : await learnAnswer(bare, suite.path, rates);
     const progress = new Progress(process.stderr, planSeconds(plan, servers.length));
     const runner = new Runner({ ...bare, talk }, plan, servers, progress);
     run = runner.run;
@@ -114,7 +115,7 @@ const options = parseOptions(process.argv, {
   programs: defaultPrograms,
   mostConnections: most,
 });
-requireTools(options.programs);
+requireTools(options);
 if (options.json !== null) requireWritable(dirname(resolve(options.json)), false);
 if (options.out !== null) requireWritable(options.out, true);
 const plan = makePlan({ ...options, mostConnections: most });

@@ -77,6 +77,13 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     const unknown = (command.opts().servers as string | undefined)?.split(',').find((name) => !names.includes(name));
     if (unknown !== undefined)
       command.error(`There is no server '${unknown}' in this suite: choose from ${names.join(', ')}.`);
+    const { seconds, inFlight } = command.opts();
+    if (chosen().path !== null) {
+      if (seconds !== undefined && !Number.isInteger(seconds))
+        command.error('The client of this suite is wrk, which counts whole --seconds.');
+      if (inFlight !== 1 || command.getOptionValueSource('size') === 'cli')
+        command.error('Requests of this suite are what they are: --size and --in-flight are for the others.');
+    }
   } catch (error) {
     if (error instanceof CommanderError) process.exit(error.exitCode === 0 ? 0 : 2);
     throw error;

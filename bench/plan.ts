@@ -34,14 +34,16 @@ export interface Wishes {
  * Many short windows, for machines drift: a ratio compares windows that lie a second apart. 64 connections are the headline and get the most
  * rounds; one connection is shown but not ranked and gets the fewest.
  */
-function roundsFor(connections: number, quick: boolean): number {
+function roundsFor(connections: number, quick: boolean, suite: Suite): number {
+  if (suite.path !== null) return quick ? 3 : 7;
   if (connections === 1) return quick ? 3 : 5;
   if (connections === 64) return quick ? 9 : 21;
   if (connections > 5_000) return 5;
   return quick ? 5 : 11;
 }
 
-function secondsFor(connections: number, quick: boolean): number {
+function secondsFor(connections: number, quick: boolean, suite: Suite): number {
+  if (suite.path !== null) return 1; // wrk counts whole ones
   if (connections > 5_000) return 1;
   return quick ? 0.3 : 0.5;
 }
@@ -53,7 +55,7 @@ function leadFor(connections: number): number {
 
 export function makePlan(wishes: Wishes): Plan {
   const { suite, quick, inFlight, mostConnections } = wishes;
-  const messageBytes = suite.request?.length ?? wishes.messageBytes;
+  const messageBytes = suite.path?.length ?? wishes.messageBytes;
   const standard = quick ? suite.quickConnections : suite.connections(mostConnections);
   const counts = [...new Set(wishes.connections ?? standard)].sort((a, b) => a - b);
   const idle = Math.min(quick ? 2_000 : 5_000, mostConnections);
@@ -66,12 +68,12 @@ export function makePlan(wishes: Wishes): Plan {
       connections,
       messageBytes,
       inFlight,
-      rounds: wishes.rounds ?? roundsFor(connections, quick),
+      rounds: wishes.rounds ?? roundsFor(connections, quick, suite),
       warmupSeconds: 1.5,
       leadSeconds: leadFor(connections),
-      seconds: wishes.seconds ?? secondsFor(connections, quick),
+      seconds: wishes.seconds ?? secondsFor(connections, quick, suite),
     })),
-    idleConnections: suite.request !== null ? [] : largest > idle ? [idle, largest] : [idle],
+    idleConnections: suite.path !== null ? [] : largest > idle ? [idle, largest] : [idle],
   };
 }
 

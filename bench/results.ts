@@ -130,13 +130,13 @@ function describeMethod(machine: Machine, plan: Plan): Record<string, string> {
   );
   return {
     shape:
-      suite.request === null
+      suite.path === null
         ? `closed loop; ${plan.inFlight} message(s) of ${plan.messageBytes} bytes in flight per connection; every byte verified`
-        : `closed loop; ${plan.inFlight} HTTP request(s) in flight per connection, kept alive; every byte of the answers verified`,
+        : 'closed loop of wrk; one HTTP request in flight per connection, kept alive; every status checked, and while warming up every byte',
     cores:
       pinning === null
         ? 'not pinned: there is one core only, so nothing here is valid'
-        : `server pinned to CPU ${pinning.serverCpu}, generator to CPU ${pinning.generatorCpu}, ${suite.request === null ? 'where it polls' : 'with the rates service, which takes 1 ms'}`,
+        : `server pinned to CPU ${pinning.serverCpu}, generator to CPU ${pinning.generatorCpu}, ${suite.path === null ? 'where it polls' : 'with the rates service, which takes 1 ms'}`,
     rounds: `${stages.join('; ')}; a fresh server per number of connections, warmed up; all servers in each round, the order rotated each round`,
     validity: suite.mustBeBusy
       ? `a sample counts if every connection was established and the server was at least ${BUSY_ENOUGH * 100} % busy (CPU time of its whole process over wall time); at 1 connection wakeups are measured: shown, not ranked`

@@ -74,7 +74,7 @@ export class Runner {
       const what = `${connectionsOf(stage.connections)}, round ${round + 1} of ${stage.rounds}: ${server.name}`;
       await this.#attempt(server, what, sampleSeconds(stage), async () => {
         for (let repeats = 0; ; repeats++) {
-          const sample = await takeSample(this.#lab, running.get(server)!, stage, round, this.#plan.suite.mustBeBusy);
+          const sample = await takeSample(this.#lab, running.get(server)!, stage, round, this.#plan.suite);
           this.run.samples.push(sample);
           if (!sample.repeat || repeats === MOST_REPEATS || this.#repeatsLeft === 0) return;
           this.#repeatsLeft--;

@@ -5,6 +5,8 @@ import { percent, whole } from './format.ts';
 import { footprintOf } from './idle.ts';
 import { closed, descriptorsOf, generate, type Lab, type RunningServer } from './lab.ts';
 import type { LatencyCounts } from './stats.ts';
+import type { Suite } from './suite.ts';
+import { runWrk } from './wrk.ts';
 
 export interface Shape {
   readonly connections: number;
@@ -94,7 +96,8 @@ function coreTime(cpu: number | undefined): CoreTime {
   return { busy: all - (ticks[3] ?? 0) - (ticks[4] ?? 0), all };
 }
 
-async function measureWindow(lab: Lab, running: RunningServer, shape: Shape): Promise<Window> {
+/** The generator's window: its edges are where it says, after the lead. */
+async function generatorWindow(lab: Lab, running: RunningServer, shape: Shape): Promise<Window> {
   const args = [
     ['--connections', shape.connections],
     ['--size', shape.messageBytes],
@@ -118,9 +121,17 @@ async function measureWindow(lab: Lab, running: RunningServer, shape: Shape): Pr
   return { ...(fields as unknown as Window), otherCoreBusy, rssBytes, threads };
 }
 
-/** Load that is not looked at. */
+/** wrk's window: all that it does, with the making of its connections. */
+async function wrkWindow(lab: Lab, running: RunningServer, shape: Shape, path: string): Promise<Window> {
+  const before = coreTime(lab.pinning?.generatorCpu);
+  const window = await runWrk(lab, running, path, shape.connections, shape.seconds);
+  const now = coreTime(lab.pinning?.generatorCpu);
+  return { ...window, otherCoreBusy: (now.busy - before.busy) / Math.max(1, now.all - before.all) };
+}
+
+/** Load that is not looked at, but for what comes back. */
 export async function warmUp(lab: Lab, running: RunningServer, shape: Shape, seconds: number): Promise<void> {
-  await measureWindow(lab, running, { ...shape, leadSeconds: 0, seconds });
+  await generatorWindow(lab, running, { ...shape, leadSeconds: 0, seconds });
 }
 
 export async function takeSample(
@@ -128,10 +139,10 @@ export async function takeSample(
   running: RunningServer,
   shape: Shape,
   round: number,
-  mustBeBusy: boolean,
+  { path, mustBeBusy }: Suite,
 ): Promise<Sample> {
   const descriptors = descriptorsOf(running);
-  const window = await measureWindow(lab, running, shape);
+  const window = await (path === null ? generatorWindow(lab, running, shape) : wrkWindow(lab, running, shape, path));
   await closed(running, descriptors);
   const { server, process } = running;
   const verdict = judge(window, shape, lab.pinning !== null, mustBeBusy);

@@ -2,7 +2,7 @@
 
 import { exchangeTable, type Server, serverTable } from './servers.ts';
 
-/** What is sent and what must come back, where that is not the same. */
+/** What is sent and what must come back, where that is not the same: while servers are warmed up, every byte is verified. */
 export interface Talk {
   readonly request: string;
   readonly response: string;
@@ -22,8 +22,8 @@ export interface Suite {
   readonly quickConnections: readonly number[];
   /** The servers; `rates` is the port of the rates service, for those that ask it. */
   readonly servers: (programs: string, rates: number) => readonly Server[];
-  /** The request of a suite whose servers do not echo. */
-  readonly request: string | null;
+  /** What a suite whose servers do not echo asks for with GET. */
+  readonly path: string | null;
 }
 
 const ECHO: Suite = {
@@ -37,7 +37,7 @@ const ECHO: Suite = {
   connections: (mostConnections) => [1, 64, 1000, mostConnections],
   quickConnections: [1, 64, 1000],
   servers: (programs) => serverTable(programs),
-  request: null,
+  path: null,
 };
 
 const EXCHANGE: Suite = {
@@ -51,7 +51,7 @@ const EXCHANGE: Suite = {
   connections: () => [1, 16, 64, 256, 1000],
   quickConnections: [64, 256, 1000],
   servers: (_programs, rates) => exchangeTable(rates),
-  request: 'GET /convert?amount=12.50&base=EUR&target=PLN HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n',
+  path: '/convert?amount=12.50&base=EUR&target=PLN',
 };
 
 export const SUITES: readonly Suite[] = [ECHO, EXCHANGE];

@@ -7,14 +7,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Children } from '../bench/children.ts';
 import { makePlan } from '../bench/plan.ts';
 import { formatPage } from '../bench/report.ts';
 import { makeReport, type Report } from '../bench/results.ts';
 import type { Run } from '../bench/runner.ts';
 import { judge, type Sample } from '../bench/sample.ts';
+import { RATES } from '../bench/servers.ts';
 import { latencyMicros, median, mergeCounts, pairedRatios, spread } from '../bench/stats.ts';
 import { SUITES } from '../bench/suite.ts';
 import { formatTable } from '../bench/table.ts';
+import { runWrk } from '../bench/wrk.ts';
+import { needs } from './processes.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const main = join(root, 'dist/bench/main.js');
@@ -463,6 +467,8 @@ describe('command', () => {
     [['--seconds', 'soon'], 'number from'],
     [['--nonsense'], "unknown option '--nonsense'"],
     [['nonsense'], 'too many arguments'],
+    [['--suite', 'exchange', '--seconds', '0.5'], 'whole --seconds'],
+    [['--suite', 'exchange', '--size', '64'], 'are for the others'],
   ])('answers wrong usage %j with one line and exit code 2', (args, message) => {
     const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], { encoding: 'utf8' });
     expect(status).toBe(2);
@@ -493,6 +499,53 @@ describe('command', () => {
     for (const result of written.results) expect(result.roundTripsPerSecond).toBeGreaterThan(0);
     expect(existsSync(join(out, 'report.html'))).toBe(true);
     expect(childrenLeft()).toEqual([]);
+  });
+
+  test('drives the exchange with wrk, and counts requests, CPU time, memory and threads', async () => {
+    needs('wrk');
+    const file = join(programs, 'exchange.json');
+    const args = ['--connections', '4', '--seconds', '1', '--rounds', '1', '--json', file];
+    const ended = await collect(
+      bench('--suite', 'exchange', '--servers', 'exchange-hardcoded,exchange-coroutines', ...args),
+    );
+    expect(ended.code).toBe(0);
+    expect(ended.stdout).toContain('4 connections, HTTP requests, 1 in flight');
+    const written = JSON.parse(readFileSync(file, 'utf8')) as Report;
+    expect(written.results.map((result) => result.server)).toEqual(['exchange-hardcoded', 'exchange-coroutines']);
+    for (const {
+      roundTripsPerSecond,
+      serverCpuMicrosPerRoundTrip,
+      rssBytes,
+      threads,
+      latencyMicros,
+    } of written.results) {
+      expect(roundTripsPerSecond).toBeGreaterThan(0);
+      expect(serverCpuMicrosPerRoundTrip).toBeGreaterThan(0);
+      expect(rssBytes).toBeGreaterThan(0);
+      expect(threads).toBeGreaterThan(0);
+      expect(latencyMicros!.max).toBeGreaterThanOrEqual(latencyMicros!.p50);
+    }
+    expect(written.samples.map((sample) => sample.connectionErrors)).toEqual([0, 0]);
+    expect(childrenLeft()).toEqual([]);
+  });
+
+  test('does not count a sample in which a request of wrk failed', async () => {
+    needs('wrk');
+    const refusal = 'HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n';
+    const server = createServer((socket) => socket.on('error', () => {}).on('data', () => socket.write(refusal)));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const children = new Children();
+    const own = children.start(['sleep', '60'], null, () => {});
+    const lab = { children, pinning: null, programs, talk: null, signal: new AbortController().signal };
+    const { port } = server.address() as { port: number };
+    const window = await runWrk(lab, { server: RATES, port, process: own }, '/', 2, 1);
+    await children.endAll();
+    server.close();
+    expect(window.connectionErrors).toBe(window.roundTrips);
+    expect(judge({ ...window, otherCoreBusy: 0 }, { connections: 2 }, true, false)).toMatchObject({
+      valid: false,
+      whyInvalid: expect.stringMatching(/errors of wrk: .* x status$/),
+    });
   });
 
   test.each([
