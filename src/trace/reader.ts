@@ -2,7 +2,18 @@
 
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { OnewaitError } from '../errors.ts';
-import { HEADER_BYTES, Kind, MAGIC, RECORD_BYTES, VERSION } from './record.ts';
+import {
+  HEADER_BYTES,
+  Kind,
+  MAGIC,
+  MAX_TEXT,
+  PIECE_BYTES,
+  PIECE_CONTINUES,
+  PIECE_MORE,
+  RECORD_BYTES,
+  TextKind,
+  VERSION,
+} from './record.ts';
 
 /** One record; native/trace.h says which fields mean what for which kind. `t`, `duration` in nanoseconds. */
 export interface TraceRecord {
@@ -18,6 +29,8 @@ export interface TraceRecord {
   arg: number;
   /** For texts: what they say. */
   text: string;
+  /** Which thread of the program it is about: 0 is the main one, others are numbered as Node's workers are (`threadId`). */
+  thread: number;
 }
 
 /** The head of a trace. */
@@ -25,31 +38,111 @@ export interface TraceHeader {
   /** Milliseconds since the epoch at t = 0. */
   wallClockMs: number;
   pid: number;
-  thread: number;
 }
 
 const RECORDS_AT_ONCE = 4096;
-/** What native/trace.cc cuts texts to. */
-const MAX_TEXT = 480;
+/** Times of more than this, a hundred years, are damage. */
+const MAX_NS = 3.2e18;
 
 /** The file is no trace, or not a whole one. */
-class TraceError extends OnewaitError {
+export class TraceError extends OnewaitError {
   constructor(path: string, message: string) {
     super('ERR_TRACE', `${path}: ${message}`);
   }
 }
 
-/**
- * Opens a trace.
- * @throws TraceError when it is not a trace, was written by a newer version, or (while iterating) is damaged; SystemError of open(2)
- */
-export function readTrace(path: string): { header: TraceHeader; records: Generator<TraceRecord, void, undefined> } {
-  // Opening a FIFO would wait for somebody to write to it.
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  try {
-    if (!fstatSync(fd).isFile()) throw new TraceError(path, 'is no regular file, so no trace either');
+/** Reads one file, also one that grows meanwhile. */
+export class TraceReader {
+  readonly path: string;
+  readonly header: TraceHeader;
+  private readonly fd: number;
+  private readonly buffer = Buffer.alloc(RECORDS_AT_ONCE * RECORD_BYTES);
+  private readonly numbers = new Float64Array(this.buffer.buffer, this.buffer.byteOffset, this.buffer.length / 8);
+  private readonly integers = new Int32Array(this.buffer.buffer, this.buffer.byteOffset, this.buffer.length / 4);
+  /** What of the buffer is not read yet, and where in the file that is. */
+  private start = 0;
+  private end = 0;
+  private offset = HEADER_BYTES;
+  private thread = 0;
+  /** The second half of what one record told: a descriptor was ready, and this was done with it. */
+  private second: TraceRecord | null = null;
+  private pieces: Buffer[] = [];
+  private pieceBytes = 0;
+
+  /** @throws TraceError when it is not a trace or was written by a newer version; SystemError of open(2) */
+  constructor(path: string) {
+    this.path = path;
+    // Opening a FIFO would wait for somebody to write to it.
+    this.fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      if (!fstatSync(this.fd).isFile()) throw new TraceError(path, 'is no regular file, so no trace either');
+      this.header = this.readHeader();
+    } catch (error) {
+      closeSync(this.fd);
+      throw error;
+    }
+  }
+
+  /** The next record, or null at what is the end of the file now. @throws TraceError where it is damaged */
+  next(): TraceRecord | null {
+    const { second } = this;
+    if (second !== null) {
+      this.second = null;
+      return second;
+    }
+    for (;;) {
+      if (!this.fill()) return null;
+      const where = this.offset;
+      const at = this.start;
+      this.start += RECORD_BYTES;
+      this.offset += RECORD_BYTES;
+      const kind = this.buffer[at + 8]!;
+      if (kind === Kind.text) {
+        const record = this.piece(at, where);
+        if (record !== null) return record;
+        continue;
+      }
+      const record = this.decode(at);
+      if (record.kind < Kind.wait || record.kind > Kind.thread)
+        throw this.damaged(where, `there is no kind ${record.kind} of record`);
+      if (
+        !(record.t >= 0 && record.t <= MAX_NS) ||
+        !(record.duration >= 0 && record.duration <= MAX_NS) ||
+        !Number.isInteger(record.result) ||
+        !Number.isInteger(record.arg)
+      )
+        throw this.damaged(where, 'a record holds what is no such number');
+      if (kind === Kind.thread) {
+        if (record.fd < 0) throw this.damaged(where, `there is no thread ${record.fd}`);
+        this.thread = record.fd;
+        record.thread = record.fd;
+      } else if (kind === Kind.syscall && record.mask !== 0) {
+        this.second = { ...record, mask: 0 };
+        record.kind = Kind.ready;
+        record.code = 0;
+        record.result = 0;
+        record.duration = 0;
+        record.arg = 0;
+        record.task = 0;
+      }
+      return record;
+    }
+  }
+
+  /** To be called where no more will come. @throws TraceError when the file ends within a record */
+  finish(): void {
+    if (this.end > this.start)
+      throw new TraceError(this.path, `ends in the middle of a record, at offset ${this.offset}: it was cut off`);
+  }
+
+  close(): void {
+    closeSync(this.fd);
+  }
+
+  private readHeader(): TraceHeader {
+    const { path } = this;
     const head = Buffer.alloc(HEADER_BYTES);
-    const length = readSync(fd, head, 0, HEADER_BYTES, 0);
+    const length = readSync(this.fd, head, 0, HEADER_BYTES, 0);
     if (length === 0) throw new TraceError(path, 'is empty, so no trace');
     if (head.toString('latin1', 0, 8) !== MAGIC)
       throw new TraceError(path, `is no trace of onewait: it does not begin with ${MAGIC} at offset 0`);
@@ -62,82 +155,91 @@ export function readTrace(path: string): { header: TraceHeader; records: Generat
         path,
         `was written by a newer onewait (format ${version}, this one reads ${VERSION}); update onewait`,
       );
+    if (version < VERSION)
+      throw new TraceError(path, `is of format ${version}, which only onewait before 0.1.0 wrote; record it anew`);
     if (head.readUInt32LE(12) !== RECORD_BYTES)
       throw new TraceError(path, 'is damaged: the size of its records, at offset 12, is wrong');
-    const header = {
-      wallClockMs: Number(head.readBigUInt64LE(16) / 1_000_000n),
-      pid: head.readUInt32LE(32),
-      thread: head.readUInt32LE(36),
-    };
-    return { header, records: readRecords(path, fd) };
-  } catch (error) {
-    closeSync(fd);
-    throw error;
+    return { wallClockMs: Number(head.readBigUInt64LE(16) / 1_000_000n), pid: head.readUInt32LE(32) };
   }
-}
 
-function* readRecords(path: string, fd: number): Generator<TraceRecord, void, undefined> {
-  const buffer = Buffer.alloc(RECORDS_AT_ONCE * RECORD_BYTES);
-  let offset = HEADER_BYTES;
-  let start = 0;
-  let end = 0;
-  /** Makes `count` bytes available at `start`; false at the end of the file. */
-  const need = (count: number): boolean => {
-    while (end - start < count) {
-      buffer.copyWithin(0, start, end);
-      end -= start;
-      start = 0;
-      const got = readSync(fd, buffer, end, buffer.length - end, offset + end);
+  /** Makes a record available at `start`; false when there is none yet. */
+  private fill(): boolean {
+    while (this.end - this.start < RECORD_BYTES) {
+      this.buffer.copyWithin(0, this.start, this.end);
+      this.end -= this.start;
+      this.start = 0;
+      const room = this.buffer.length - this.end;
+      const got = readSync(this.fd, this.buffer, this.end, room, this.offset + this.end);
       if (got === 0) return false;
-      end += got;
+      this.end += got;
     }
     return true;
-  };
-  const take = (count: number): number => {
-    const at = start;
-    start += count;
-    offset += count;
-    return at;
-  };
-  try {
-    while (need(RECORD_BYTES)) {
-      const where = offset;
-      const record = decode(buffer, take(RECORD_BYTES));
-      if (record.kind < Kind.wait || record.kind > Kind.text) {
-        throw new TraceError(path, `is damaged at offset ${where}: there is no kind ${record.kind} of record`);
-      }
-      if (record.kind === Kind.text) {
-        if (record.result < 0 || record.result > MAX_TEXT)
-          throw new TraceError(path, `is damaged at offset ${where}: a text of ${record.result} bytes`);
-        const slots = Math.ceil(record.result / RECORD_BYTES) * RECORD_BYTES;
-        if (!need(slots)) throw cutOff(path, where);
-        const at = take(slots);
-        record.text = buffer.toString('utf8', at, at + record.result);
-      }
-      yield record;
-    }
-    if (end > start) throw cutOff(path, offset);
-  } finally {
-    closeSync(fd);
+  }
+
+  private decode(at: number): TraceRecord {
+    const { buffer, numbers, integers } = this;
+    // The buffer is aligned, and records are multiples of 8; a file that lost bytes is read as the nonsense that it is.
+    const number = at >> 3;
+    const integer = at >> 2;
+    return {
+      t: numbers[number]!,
+      kind: buffer[at + 8]!,
+      code: buffer[at + 9]!,
+      mask: buffer[at + 10]! | (buffer[at + 11]! << 8),
+      fd: integers[integer + 3]!,
+      generation: integers[integer + 4]! >>> 0,
+      task: integers[integer + 5]! >>> 0,
+      result: numbers[number + 3]!,
+      duration: numbers[number + 4]!,
+      arg: numbers[number + 5]!,
+      text: '',
+      thread: this.thread,
+    };
+  }
+
+  /** One piece of a text; the whole of it when this was the last. Pieces without a beginning (a ring was full) are left out. */
+  private piece(at: number, where: number): TraceRecord | null {
+    const mask = this.buffer[at + 10]! | (this.buffer[at + 11]! << 8);
+    const bytes = mask & ~(PIECE_MORE | PIECE_CONTINUES);
+    if (bytes > PIECE_BYTES) throw this.damaged(where, `a piece of ${bytes} bytes in a text`);
+    if (!(mask & PIECE_CONTINUES)) {
+      this.pieces = [];
+      this.pieceBytes = 0;
+    } else if (this.pieces.length === 0) return null;
+    this.pieceBytes += bytes;
+    if (this.pieceBytes > MAX_TEXT) throw this.damaged(where, `a text of more than ${MAX_TEXT} bytes`);
+    this.pieces.push(Buffer.from(this.buffer.subarray(at + 24, at + 24 + bytes)));
+    if (mask & PIECE_MORE) return null;
+    const record = this.decode(at);
+    if (!(record.t >= 0 && record.t <= MAX_NS)) throw this.damaged(where, 'a record holds what is no such number');
+    record.mask = 0;
+    record.result = this.pieceBytes;
+    record.duration = 0;
+    record.arg = 0;
+    record.text = Buffer.concat(this.pieces).toString(record.code === TextKind.payload ? 'latin1' : 'utf8');
+    this.pieces = [];
+    return record;
+  }
+
+  private damaged(offset: number, what: string): TraceError {
+    return new TraceError(this.path, `is damaged at offset ${offset}: ${what}`);
   }
 }
 
-function cutOff(path: string, offset: number): TraceError {
-  return new TraceError(path, `ends in the middle of a record, at offset ${offset}: it was cut off`);
+/**
+ * Opens a trace.
+ * @throws TraceError when it is not a trace, was written by a newer version, or (while iterating) is damaged; SystemError of open(2)
+ */
+export function readTrace(path: string): { header: TraceHeader; records: Generator<TraceRecord, void, undefined> } {
+  const reader = new TraceReader(path);
+  return { header: reader.header, records: recordsOf(reader) };
 }
 
-function decode(buffer: Buffer, at: number): TraceRecord {
-  return {
-    t: Number(buffer.readBigUInt64LE(at)),
-    kind: buffer.readUInt8(at + 8),
-    code: buffer.readUInt8(at + 9),
-    mask: buffer.readUInt16LE(at + 10),
-    fd: buffer.readInt32LE(at + 12),
-    generation: buffer.readUInt32LE(at + 16),
-    task: buffer.readUInt32LE(at + 20),
-    result: Number(buffer.readBigInt64LE(at + 24)),
-    duration: Number(buffer.readBigUInt64LE(at + 32)),
-    arg: Number(buffer.readBigInt64LE(at + 40)),
-    text: '',
-  };
+function* recordsOf(reader: TraceReader): Generator<TraceRecord, void, undefined> {
+  try {
+    for (let record = reader.next(); record !== null; record = reader.next()) yield record;
+    reader.finish();
+  } finally {
+    reader.close();
+  }
 }

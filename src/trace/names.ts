@@ -1,0 +1,90 @@
+// What the tasks, descriptors and threads of a trace are called. Names come from a file, so they are cleaned, and only so many are kept.
+
+import type { TraceRecord } from './reader.ts';
+import { EndKind, Kind, TextKind } from './record.ts';
+
+/** What the first descriptors are, unless somebody closed them. */
+const STANDARD = ['stdin', 'stdout', 'stderr'];
+/** Names of each sort that are kept; the oldest goes first. */
+const MAX_NAMES = 65_536;
+/** More threads than a program has. Keys are numbers made of a thread and of a task or descriptor. */
+const THREAD = 2 ** 32;
+
+export class Names {
+  private readonly tasks = new Map<number, string>();
+  private readonly descriptors = new Map<number, string>();
+  private readonly waits = new Map<number, string>();
+  private readonly errors = new Map<number, string>();
+  private readonly payloads = new Map<number, string>();
+  /** Whether the trace has records of more than one thread so far. */
+  severalThreads = false;
+  private firstThread = -1;
+
+  /** Takes note of what a record names. Call it for each, in order; a name is forgotten after `forget`. */
+  remember(record: TraceRecord): void {
+    const { kind, thread } = record;
+    if (kind === Kind.thread) {
+      if (this.firstThread < 0) this.firstThread = thread;
+      else if (thread !== this.firstThread) this.severalThreads = true;
+      return;
+    }
+    if (kind !== Kind.text) return;
+    const { code, text } = record;
+    const task = thread * THREAD + record.task;
+    if (code === TextKind.taskName) keep(this.tasks, task, text);
+    else if (code === TextKind.descriptorName) keep(this.descriptors, thread * THREAD + record.fd, text);
+    else if (code === TextKind.waitName) keep(this.waits, task, text);
+    else if (code === TextKind.error) keep(this.errors, task, text);
+    else if (code === TextKind.payload) this.payloads.set(thread, text);
+  }
+
+  /** Lets go of the names that a record was the last to need. */
+  forget(record: TraceRecord): void {
+    const { kind, thread } = record;
+    if (kind === Kind.end) {
+      const task = thread * THREAD + record.task;
+      this.tasks.delete(task);
+      this.waits.delete(task);
+      this.errors.delete(task);
+    } else if (kind === Kind.close) this.descriptors.delete(thread * THREAD + record.fd);
+    else if (kind === Kind.syscall) this.payloads.delete(thread);
+  }
+
+  /** 'echo#3', or 'node' for what belongs to no task. */
+  task({ thread }: TraceRecord, task: number): string {
+    return task === 0 ? 'node' : `${this.tasks.get(thread * THREAD + task) ?? 'task'}#${task}`;
+  }
+
+  /** 'tcp 127.0.0.1:41514', 'stdin', or '?'. */
+  descriptor({ thread, fd }: TraceRecord): string {
+    return this.descriptors.get(thread * THREAD + fd) ?? STANDARD[fd] ?? '?';
+  }
+
+  /** What a task waits for that is no descriptor: '20 ms', 'echo#3'. */
+  wait({ thread, task }: TraceRecord): string {
+    return this.waits.get(thread * THREAD + task) ?? '?';
+  }
+
+  /** 'done', 'cancelled', or 'failed: Error: no': how a task ended, of an end record. */
+  ending({ thread, task, code }: TraceRecord): string {
+    if (code === EndKind.done) return 'done';
+    if (code === EndKind.cancelled) return 'cancelled';
+    return `failed: ${this.errors.get(thread * THREAD + task) ?? '?'}`;
+  }
+
+  /** The first bytes that the system call took or brought, one character each, if the trace has them. */
+  payload({ thread }: TraceRecord): string | undefined {
+    return this.payloads.get(thread);
+  }
+}
+
+/** 'main', or 'worker 3'. */
+export function threadName(thread: number): string {
+  return thread === 0 ? 'main' : `worker ${thread}`;
+}
+
+/** On a terminal a name must neither end the line nor do anything else. */
+function keep(names: Map<number, string>, key: number, text: string): void {
+  if (names.size >= MAX_NAMES && !names.has(key)) names.delete(names.keys().next().value!);
+  names.set(key, text.replace(/\p{C}/gu, '?'));
+}

@@ -1,0 +1,339 @@
+// From records to spans: what each descriptor and each task did, and for how long. What `summary`, `timeline` and the exports show.
+//
+// A task is suspended, then runnable (what it waited for has happened), then running, until it is suspended again. An async function is resumed
+// by V8, after the batch in which its promise was resolved: so a task runs from its resume, or from when the task before it in the same
+// thread stopped, if that is later.
+//
+// Memory is that of what is open: a track is forgotten when its descriptor is closed or its task ends.
+
+import { Names, threadName } from './names.ts';
+import type { TraceRecord } from './reader.ts';
+import { Kind, OpenKind, SYSCALLS, WaitKind } from './record.ts';
+
+/** A row of the timeline: the one blocking call of a thread, a descriptor from open to close, or a task. */
+export interface Track {
+  /** 1, 2, 3, ... in order of appearance. */
+  readonly id: number;
+  readonly kind: 'wait' | 'fd' | 'task';
+  readonly thread: number;
+  /** 'wait', 'fd 9 tcp 127.0.0.1:41514', 'echo#3'; of several threads with 'worker 3: ' before it. */
+  readonly name: string;
+  /** -1 for what is no descriptor. */
+  readonly fd: number;
+  /** 0 for what is no task. */
+  readonly task: number;
+  /** When it appeared; ns since the trace began. */
+  readonly begin: number;
+}
+
+/** Something that took a while. Times are ns since the trace began. */
+export interface Span {
+  readonly track: Track;
+  /**
+   * Of a task: 'suspended', 'runnable', 'running'. Of a descriptor: 'awaited' (a task is suspended on it), 'syscall'. Of the one blocking call:
+   * 'blocked'.
+   */
+  readonly kind: 'suspended' | 'runnable' | 'running' | 'awaited' | 'syscall' | 'blocked';
+  readonly begin: number;
+  readonly duration: number;
+  /** 'recvfrom', 'fd 9 IN', '20 ms', 'echo#3'. */
+  readonly name: string;
+  /** The other party, where there is one: the task of a system call or of an awaited descriptor, the descriptor of a suspended task. */
+  readonly other: Track | null;
+  /** The record that ended it; null when the trace did. */
+  readonly record: TraceRecord | null;
+}
+
+/** Something at one moment: a descriptor became ready, a task ended, a timer fired, libuv got its turn, records were lost. */
+export interface Mark {
+  readonly track: Track;
+  readonly kind: 'ready' | 'spawn' | 'end' | 'timer' | 'libuv' | 'lost';
+  readonly t: number;
+  readonly name: string;
+  readonly record: TraceRecord;
+}
+
+/** From readiness to resume: what woke a task. */
+export interface Flow {
+  readonly from: Track;
+  readonly fromT: number;
+  readonly to: Track;
+  readonly toT: number;
+}
+
+/** Takes what is found, as it is found: a span when it has ended, so the spans of a track are in order of their ends. */
+export interface SpanSink {
+  track?(track: Track): void;
+  span?(span: Span): void;
+  mark?(mark: Mark): void;
+  flow?(flow: Flow): void;
+  /** A descriptor was closed or a task has ended. */
+  ended?(track: Track, t: number): void;
+}
+
+interface Suspension {
+  readonly since: number;
+  readonly on: string;
+  readonly fd: number;
+  readonly other: Track | null;
+}
+
+interface TaskState {
+  readonly track: Track;
+  /** Since when it runs; -1 while it does not. */
+  runningSince: number;
+  /** Since when it could run, from its spawn on. */
+  runnableSince: number;
+  /** What it waits for; an async function may wait for several things at once. By descriptor, or by name. */
+  readonly suspensions: Map<string, Suspension>;
+}
+
+interface DescriptorState {
+  readonly track: Track;
+  readyAt: number;
+}
+
+interface ThreadState {
+  readonly wait: Track;
+  readonly tasks: Map<number, TaskState>;
+  readonly descriptors: Map<number, DescriptorState>;
+  /** When a task last stopped running. */
+  stoppedAt: number;
+}
+
+const EVENTS = ['?', 'IN', 'OUT', 'IN|OUT'];
+
+export class Spans {
+  readonly names = new Names();
+  private readonly sink: SpanSink;
+  private readonly threads = new Map<number, ThreadState>();
+  private tracks = 0;
+  private last = 0;
+
+  constructor(sink: SpanSink) {
+    this.sink = sink;
+  }
+
+  /** The next record of the trace. */
+  push(record: TraceRecord): void {
+    this.names.remember(record);
+    this.last = Math.max(this.last, record.t + record.duration);
+    this.take(record);
+    this.names.forget(record);
+  }
+
+  /** The trace is over: what goes on still is shown up to here. */
+  finish(): void {
+    for (const state of this.threads.values()) {
+      for (const task of state.tasks.values()) this.stop(state, task, this.last, null);
+      for (const task of state.tasks.values()) {
+        for (const suspension of task.suspensions.values())
+          this.suspended(task, suspension, this.last, this.last, null);
+      }
+    }
+  }
+
+  private take(record: TraceRecord): void {
+    const state = this.thread(record);
+    const { kind, t } = record;
+    switch (kind) {
+      case Kind.wait:
+        this.span(state.wait, 'blocked', t, record.duration, SYSCALLS[record.code] ?? '?', null, record);
+        break;
+      case Kind.host:
+        this.mark(state.wait, 'libuv', t, 'turn of libuv', record);
+        break;
+      case Kind.lost:
+        this.mark(state.wait, 'lost', t, `${record.result} records lost`, record);
+        break;
+      case Kind.control:
+      case Kind.syscall:
+        this.syscall(state, record);
+        break;
+      case Kind.ready: {
+        const descriptor = this.descriptor(state, record);
+        descriptor.readyAt = t;
+        this.mark(descriptor.track, 'ready', t, EVENTS[record.mask & 3]!, record);
+        break;
+      }
+      case Kind.open:
+        this.close(state, record);
+        this.descriptor(state, record);
+        break;
+      case Kind.close:
+        this.close(state, record);
+        break;
+      case Kind.spawn: {
+        const task = this.task(state, record);
+        task.runnableSince = t;
+        this.mark(task.track, 'spawn', t, `spawned by ${this.names.task(record, record.arg)}`, record);
+        break;
+      }
+      case Kind.timer:
+        this.mark(this.task(state, record).track, 'timer', t, 'timer', record);
+        break;
+      case Kind.suspend:
+        this.suspend(state, record);
+        break;
+      case Kind.resume:
+        this.resume(state, record);
+        break;
+      case Kind.end: {
+        const task = this.task(state, record);
+        this.stop(state, task, t, record);
+        for (const suspension of task.suspensions.values()) this.suspended(task, suspension, t, t, record);
+        this.mark(task.track, 'end', t, this.names.ending(record), record);
+        state.tasks.delete(record.task);
+        this.sink.ended?.(task.track, t);
+        break;
+      }
+    }
+  }
+
+  private syscall(state: ThreadState, record: TraceRecord): void {
+    const name = record.kind === Kind.control ? 'epoll_ctl' : (SYSCALLS[record.code] ?? '?');
+    if (record.fd < 0) return;
+    const { track } = this.descriptor(state, record);
+    const task = record.task === 0 ? null : this.task(state, record).track;
+    this.span(track, 'syscall', record.t, record.duration, name, task, record);
+  }
+
+  private suspend(state: ThreadState, record: TraceRecord): void {
+    const task = this.task(state, record);
+    this.stop(state, task, record.t, record);
+    const onDescriptor = record.code === WaitKind.descriptor;
+    const other = onDescriptor && record.fd >= 0 ? this.descriptor(state, record).track : null;
+    const on = onDescriptor ? `fd ${record.fd} ${EVENTS[record.mask & 3]}` : this.names.wait(record);
+    task.suspensions.set(keyOf(record), { since: record.t, on, fd: onDescriptor ? record.fd : -1, other });
+  }
+
+  private resume(state: ThreadState, record: TraceRecord): void {
+    const task = this.task(state, record);
+    const { t } = record;
+    if (record.code !== WaitKind.start) {
+      const key = keyOf(record);
+      const suspension = task.suspensions.get(key) ?? task.suspensions.values().next().value;
+      if (suspension !== undefined) {
+        task.suspensions.delete(task.suspensions.has(key) ? key : task.suspensions.keys().next().value!);
+        const runnableSince = Math.max(suspension.since, t - record.arg);
+        this.suspended(task, suspension, runnableSince, t, record);
+        task.runnableSince = runnableSince;
+        const cause = suspension.fd < 0 ? undefined : state.descriptors.get(suspension.fd);
+        if (cause !== undefined && cause.track === suspension.other && cause.readyAt >= suspension.since)
+          this.sink.flow?.({
+            from: cause.track,
+            fromT: cause.readyAt,
+            to: task.track,
+            toT: Math.max(t, state.stoppedAt),
+          });
+      }
+    }
+    const begin = Math.max(t, state.stoppedAt);
+    if (task.runnableSince >= 0 && task.runnableSince < begin)
+      this.span(task.track, 'runnable', task.runnableSince, begin - task.runnableSince, 'runnable', null, record);
+    task.runnableSince = -1;
+    if (task.runningSince < 0) task.runningSince = begin;
+  }
+
+  /** It is not running any more. */
+  private stop(state: ThreadState, task: TaskState, t: number, record: TraceRecord | null): void {
+    if (task.runningSince < 0) return;
+    const begin = Math.min(Math.max(task.runningSince, state.stoppedAt), t);
+    task.runningSince = -1;
+    state.stoppedAt = t;
+    this.span(task.track, 'running', begin, t - begin, 'running', null, record);
+  }
+
+  private suspended(
+    task: TaskState,
+    suspension: Suspension,
+    until: number,
+    resumedAt: number,
+    record: TraceRecord | null,
+  ): void {
+    const { since, on, other } = suspension;
+    this.span(task.track, 'suspended', since, until - since, on, other, record);
+    if (other !== null)
+      this.span(other, 'awaited', since, Math.min(until, resumedAt) - since, task.track.name, task.track, record);
+  }
+
+  private close(state: ThreadState, record: TraceRecord): void {
+    const descriptor = state.descriptors.get(record.fd);
+    if (descriptor === undefined) return;
+    state.descriptors.delete(record.fd);
+    this.sink.ended?.(descriptor.track, record.t);
+  }
+
+  private thread(record: TraceRecord): ThreadState {
+    let state = this.threads.get(record.thread);
+    if (state === undefined) {
+      const wait = this.newTrack('wait', record, 'wait', -1, 0, 0);
+      state = { wait, tasks: new Map(), descriptors: new Map(), stoppedAt: 0 };
+      this.threads.set(record.thread, state);
+    }
+    return state;
+  }
+
+  private task(state: ThreadState, record: TraceRecord): TaskState {
+    let task = state.tasks.get(record.task);
+    if (task === undefined) {
+      const track = this.newTrack('task', record, this.names.task(record, record.task), -1, record.task, record.t);
+      task = { track, runningSince: -1, runnableSince: -1, suspensions: new Map() };
+      state.tasks.set(record.task, task);
+    }
+    return task;
+  }
+
+  private descriptor(state: ThreadState, record: TraceRecord): DescriptorState {
+    let descriptor = state.descriptors.get(record.fd);
+    if (descriptor === undefined) {
+      const name = this.names.descriptor(record);
+      const listening = record.kind === Kind.open && record.code === OpenKind.listening;
+      const label = `fd ${record.fd}${name === '?' ? '' : ` ${name}`}${listening && !name.includes('listen') ? ' listening' : ''}`;
+      descriptor = { track: this.newTrack('fd', record, label, record.fd, 0, record.t), readyAt: -1 };
+      state.descriptors.set(record.fd, descriptor);
+    }
+    return descriptor;
+  }
+
+  private newTrack(
+    kind: Track['kind'],
+    { thread }: TraceRecord,
+    name: string,
+    fd: number,
+    task: number,
+    begin: number,
+  ): Track {
+    const track: Track = {
+      id: ++this.tracks,
+      kind,
+      thread,
+      name: thread === 0 ? name : `${threadName(thread)}: ${name}`,
+      fd,
+      task,
+      begin,
+    };
+    this.sink.track?.(track);
+    return track;
+  }
+
+  private span(
+    track: Track,
+    kind: Span['kind'],
+    begin: number,
+    duration: number,
+    name: string,
+    other: Track | null,
+    record: TraceRecord | null,
+  ): void {
+    this.sink.span?.({ track, kind, begin, duration: Math.max(0, duration), name, other, record });
+  }
+
+  private mark(track: Track, kind: Mark['kind'], t: number, name: string, record: TraceRecord): void {
+    this.sink.mark?.({ track, kind, t, name, record });
+  }
+}
+
+function keyOf(record: TraceRecord): string {
+  return record.code === WaitKind.descriptor ? `${record.fd} ${record.mask}` : '';
+}
