@@ -104,7 +104,7 @@ interface ThreadState {
 const EVENTS = ['?', 'IN', 'OUT', 'IN|OUT'];
 
 export class Spans {
-  readonly names = new Names();
+  readonly names: Names = new Names();
   private readonly sink: SpanSink;
   private readonly threads = new Map<number, ThreadState>();
   private tracks = 0;
