@@ -163,6 +163,7 @@ void Trace::end_file() {
   FileHeader header{};
   if (::pread(file_.get(), &header, sizeof header, 0) != sizeof header || header.writers == 0) return;
   --header.writers;
+  header.missing += static_cast<uint32_t>(unwritten_);
   [[maybe_unused]] const ssize_t written = ::pwrite(file_.get(), &header, sizeof header, 0);
 }
 
@@ -240,19 +241,20 @@ void Trace::text(TextKind what, uint32_t task, int fd, std::string_view text) {
 
 // --- the consumer -------------------------------------------------------------------------------------------------------------
 
-/** Appends `count` records from `from` on, with whose they are before them. What cannot be written whole is taken back. */
-bool Trace::write_batch(uint32_t from, uint32_t count) {
+/** Appends `count` records from `from` on, with whose they are before them. Returns how many are in the file, whole. */
+uint32_t Trace::write_batch(uint32_t from, uint32_t count) {
   const Lock lock(file_.get());
   const off_t end = ::lseek(file_.get(), 0, SEEK_END);
   const uint32_t offset = from & (head_->capacity - 1);
   const uint32_t first = std::min(count, head_->capacity - offset);
   const Record whose{ring_[offset].t, Kind::kThread, 0, 0, static_cast<int32_t>(thread_), 0, 0, 0, 0, static_cast<double>(tid_)};
-  const bool written = end >= 0 && write_all(file_.get(), &whose, sizeof whose) && write_all(file_.get(), &ring_[offset], first * sizeof(Record)) &&
+  if (end < 0) return 0;
+  const bool written = write_all(file_.get(), &whose, sizeof whose) && write_all(file_.get(), &ring_[offset], first * sizeof(Record)) &&
                        write_all(file_.get(), &ring_[0], (count - first) * sizeof(Record));
-  if (!written && end >= 0) {
-    [[maybe_unused]] const int truncated = ::ftruncate(file_.get(), end);
-  }
-  return written;
+  if (written) return count;
+  const off_t whole = (::lseek(file_.get(), 0, SEEK_END) - end) / static_cast<off_t>(sizeof(Record));
+  [[maybe_unused]] const int truncated = ::ftruncate(file_.get(), end + whole * static_cast<off_t>(sizeof(Record)));
+  return static_cast<uint32_t>(std::max<off_t>(whole - 1, 0));
 }
 
 void Trace::drain() {
@@ -260,9 +262,10 @@ void Trace::drain() {
   const uint32_t count = head_->published.load(std::memory_order_acquire) - taken;
   if (count == 0) return;
   // A full disk costs the trace, never the server.
-  if (failed_ || !write_batch(taken, count)) {
+  const uint32_t written = failed_ ? 0 : write_batch(taken, count);
+  if (written < count) {
     failed_ = true;
-    unwritten_ += count;
+    unwritten_ += count - written;
   }
   head_->taken.store(taken + count, std::memory_order_release);
 }
@@ -286,7 +289,8 @@ int Trace::dump(const char* path) {
   int result = begin_file(path);
   if (result == 0) {
     const uint32_t taken = head_->taken.load(std::memory_order_relaxed);
-    if (!write_batch(taken, head_->written - taken)) result = -ENOSPC;
+    const uint32_t count = head_->written - taken;
+    if (write_batch(taken, count) < count) result = -ENOSPC;
     end_file();
   }
   file_.reset();

@@ -73,11 +73,12 @@ struct Piece {
 struct FileHeader {
   char magic[8];  // "1WAITTRC"
   uint32_t version;
-  uint32_t record_size;
+  uint16_t record_size;
+  uint16_t writers;        // threads that are at it
   uint64_t wall_clock_ns;  // CLOCK_REALTIME at t = 0
   uint64_t monotonic_ns;   // CLOCK_MONOTONIC at t = 0
   uint32_t pid;
-  uint32_t writers;        // threads that are at it
+  uint32_t missing;        // records that the disk had no room for
   uint64_t started;        // when the process was, in ticks since the boot (proc_pid_stat(5)): numbers of processes are used again
 };
 static_assert(sizeof(FileHeader) == 48);
@@ -167,7 +168,7 @@ class Trace {
   int begin_file(const char* path);
   void rebase(uint64_t origin);
   void end_file();
-  bool write_batch(uint32_t from, uint32_t count);
+  uint32_t write_batch(uint32_t from, uint32_t count);
   Record* claim();
   void drain();
   void write_loop();

@@ -341,17 +341,17 @@ describe('a trace', () => {
     const port = Number((await child.says(/:(\d+)$/m))[1]);
     const socket = await dial(port);
     for (let i = 0; i < 150; i++) await ask(socket, 10);
-    await until('the file is full', () => statSync(path).size === 16 * 1024);
+    await until('the file is full', () => statSync(path).size > 16 * 1024 - RECORD_BYTES);
     for (let i = 0; i < 20; i++) await ask(socket, 10);
     socket.destroy();
     child.process.kill('SIGINT');
     const { code, stderr } = await child.end();
     expect(code).toBe(130);
-    expect(stderr).toMatch(/ONEWAIT_TRACE_LOST\] Warning: the trace is not complete: \d+ records are missing/);
+    expect(stderr).toMatch(/ONEWAIT_TRACE_LOST\] Warning: the trace .* is not complete: \d+ records are missing/);
     const shown = await onewait(['trace', 'show', path]).end();
     expect(shown.stdout.split('\n').length).toBeGreaterThan(200);
-    expect(shown.stderr).toMatch(/^onewait: .*ends in the middle of a record, at offset \d+: it was cut off\n$/);
-    expect(shown.code).toBe(1);
+    expect(shown.stdout).toMatch(/\.\.\. \d+ records lost[^\n]*\n$/);
+    expect(shown).toMatchObject({ code: 0, stderr: '' });
   });
 });
 
