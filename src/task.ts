@@ -146,7 +146,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
 
   /** Its generator's trap is settled. @internal */
   settled(trap: Trap): void {
-    if (this.loop.tracer !== null) this.taken = trap;
+    if (this.loop.observer !== null) this.taken = trap;
     this.loop.enqueue(this);
   }
 
@@ -157,8 +157,8 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
       this.alsoPending ??= new Set();
       this.alsoPending.add(trap);
     }
-    const { tracer } = this.loop;
-    if (tracer !== null) tracer.suspend(this.self, trap);
+    const { observer } = this.loop;
+    if (observer !== null) observer.suspend(this.self, trap);
   }
 
   /** Whether it may go on at once from a wait that was over before it began. If not, it has to go through the ready queue. @internal */
@@ -208,7 +208,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
 
   private start(body: Main<T>): void {
     this.body = null;
-    this.loop.tracer?.start(this.self);
+    this.loop.observer?.start(this.self);
     if (typeof body !== 'function') {
       this.generator = body;
       this.step();
@@ -256,7 +256,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   private step(foreign: unknown = undefined): void {
     const generator = this.generator!;
     if (this.taken !== null) {
-      this.loop.tracer?.resume(this.self, this.taken);
+      this.loop.observer?.resume(this.self, this.taken);
       this.taken = null;
     }
     const before = setStepping(this.self);
