@@ -195,7 +195,7 @@ test('descriptors are named by kind and address, also those that somebody else o
   expect(names).toEqual([
     `file ${file}`,
     '/dev/null',
-    expect.stringMatching(/^(socket|pipe)$/),
+    expect.stringMatching(/^stdin \((socket|pipe)\)$/),
     expect.stringMatching(/^tcp listening on 127\.0\.0\.1:\d+$/),
     expect.stringMatching(/^tcp 127\.0\.0\.1:\d+$/),
   ]);

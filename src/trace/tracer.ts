@@ -14,7 +14,7 @@ import { EndKind, Kind, OpenKind, TextKind, WaitKind } from './record.ts';
 import { activeRecording, type FlightRecorder, type Recording } from './recorder.ts';
 import type { Ring } from './ring.ts';
 
-export class Tracer implements Observer {
+class Tracer implements Observer {
   readonly recording: Recording;
   private readonly loop: Loop;
   private readonly ring: Ring;
