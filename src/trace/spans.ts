@@ -97,6 +97,8 @@ interface ThreadState {
   readonly wait: Track;
   readonly tasks: Map<number, TaskState>;
   readonly descriptors: Map<number, DescriptorState>;
+  /** Those that have not stopped, as far as is known. */
+  readonly running: Set<TaskState>;
   /** When a task last stopped running. */
   stoppedAt: number;
 }
@@ -138,6 +140,8 @@ export class Spans {
     const { kind, t } = record;
     switch (kind) {
       case Kind.wait:
+        // An async function that awaits a promise of somebody else's tells nobody; but while the thread waits, nothing runs.
+        for (const task of state.running) this.stop(state, task, t, record);
         this.span(state.wait, 'blocked', t, record.duration, SYSCALLS[record.code] ?? '?', null, record);
         break;
       case Kind.host:
@@ -233,6 +237,7 @@ export class Spans {
       this.span(task.track, 'runnable', task.runnableSince, begin - task.runnableSince, 'runnable', null, record);
     task.runnableSince = -1;
     if (task.runningSince < 0) task.runningSince = begin;
+    state.running.add(task);
   }
 
   /** It is not running any more. */
@@ -240,6 +245,7 @@ export class Spans {
     if (task.runningSince < 0) return;
     const begin = Math.min(Math.max(task.runningSince, state.stoppedAt), t);
     task.runningSince = -1;
+    state.running.delete(task);
     state.stoppedAt = t;
     this.span(task.track, 'running', begin, t - begin, 'running', null, record);
   }
@@ -268,7 +274,7 @@ export class Spans {
     let state = this.threads.get(record.thread);
     if (state === undefined) {
       const wait = this.newTrack('wait', record, 'wait', -1, 0, 0);
-      state = { wait, tasks: new Map(), descriptors: new Map(), stoppedAt: 0 };
+      state = { wait, tasks: new Map(), descriptors: new Map(), running: new Set(), stoppedAt: 0 };
       this.threads.set(record.thread, state);
     }
     return state;
