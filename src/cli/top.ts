@@ -23,7 +23,7 @@ const REPORT_ROWS = 20;
 /** A program that does not answer so long, in a report, is not waited for. */
 const PATIENCE_MS = 10_000;
 /** Lines around the two tables on a screen. */
-const OTHER_LINES = 6;
+const OTHER_LINES = 8;
 
 /** Shows it until the program ends or nobody wants to look any more. @throws LiveError, TraceError */
 export async function top(path: string, options: TopOptions): Promise<void> {
@@ -242,7 +242,7 @@ function table(titles: readonly string[], rows: readonly (readonly string[])[]):
 }
 
 function percent(part: number, whole: number): string {
-  return whole === 0 ? '-' : `${((100 * part) / whole).toFixed(1)}%`;
+  return whole === 0 ? '-' : `${((100 * part) / whole).toFixed(2)}%`;
 }
 
 function milliseconds(ns: number): string {

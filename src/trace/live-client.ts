@@ -1,5 +1,6 @@
 // The other end of live.ts: asks a running program, one question at a time, and believes no more of its answers than it must.
 
+import { statSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { OnewaitError } from '../errors.ts';
 import type { About, CostsHead } from './live.ts';
@@ -9,7 +10,7 @@ const MAX_ANSWER = 64 << 20;
 
 const NO_CONNECTION: Record<string, string> = {
   ENOENT: 'there is no such socket: start the program with ONEWAIT_TRACE_LISTEN set to this path',
-  ECONNREFUSED: 'nobody listens there: the program that did has ended, or it is no socket',
+  ECONNREFUSED: 'nobody listens there: the program that did has ended',
   EACCES: 'only its owner may connect to it',
   ENOTDIR: 'there is no such socket: a part of the path is no directory',
 };
@@ -62,9 +63,13 @@ export class LiveClient {
   /** @throws LiveError when there is nobody to ask */
   static connect(path: string): Promise<LiveClient> {
     return new Promise((resolve, reject) => {
-      const socket = connect(path);
-      const refuse = (error: NodeJS.ErrnoException): void =>
-        reject(new LiveError(path, NO_CONNECTION[error.code ?? ''] ?? error.message));
+      const refuse = (error: NodeJS.ErrnoException): void => {
+        const isFile = error.code === 'ECONNREFUSED' && statSync(path, { throwIfNoEntry: false })?.isSocket() === false;
+        const why = isFile ? 'it is no socket' : (NO_CONNECTION[error.code ?? ''] ?? error.message);
+        reject(new LiveError(path, why));
+      };
+      if (path === '') throw new LiveError("''", 'the name of a socket is missing');
+      const socket = connect({ path });
       socket.once('error', refuse);
       socket.once('connect', () => {
         socket.removeListener('error', refuse);
