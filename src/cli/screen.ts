@@ -1,6 +1,6 @@
 // A terminal that is drawn on in place: the alternate screen, keys one by one, and everything as it was before when this is over, however it ends.
 
-import { isatty, WriteStream } from 'node:tty';
+import { isatty } from 'node:tty';
 import { say } from './say.ts';
 
 // xterm's control sequences, "XTerm Control Sequences". Without wrapping, a line that is too long ends at the edge.
@@ -14,7 +14,6 @@ const CLEAR_REST = '\x1b[J';
 const ENDS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
 export class Screen {
-  private readonly terminal = new WriteStream(1);
   private readonly onKey: (key: string) => void;
   private readonly onResize: () => void;
   private isOpen = true;
@@ -25,21 +24,21 @@ export class Screen {
     }
   };
   private readonly onEnd = (signal: NodeJS.Signals): void => process.exit(ENDS[signal as keyof typeof ENDS]);
-  private readonly close_ = (): void => this.close();
+  private readonly closeAtExit = (): void => this.close();
 
   constructor(onKey: (key: string) => void, onResize: () => void) {
     this.onKey = onKey;
     this.onResize = onResize;
-    process.on('exit', this.close_);
+    process.on('exit', this.closeAtExit);
     for (const signal of Object.keys(ENDS)) process.on(signal, this.onEnd);
-    process.on('SIGWINCH', this.onResize);
+    process.stdout.on('resize', this.onResize);
     if (isatty(0)) process.stdin.setRawMode(true).on('data', this.onData);
     say(OPEN);
   }
 
-  /** Lines that it has room for. */
+  /** Lines that it has room for. Node's own stream is asked for its size only; for a terminal it opens a descriptor that is nobody else's. */
   get rows(): number {
-    return this.terminal.getWindowSize()[1];
+    return process.stdout.rows;
   }
 
   draw(lines: readonly string[]): void {
@@ -51,11 +50,10 @@ export class Screen {
   close(): void {
     if (!this.isOpen) return;
     this.isOpen = false;
-    process.removeListener('exit', this.close_);
+    process.removeListener('exit', this.closeAtExit);
     for (const signal of Object.keys(ENDS)) process.removeListener(signal, this.onEnd);
-    process.removeListener('SIGWINCH', this.onResize);
+    process.stdout.removeListener('resize', this.onResize);
     if (isatty(0)) process.stdin.removeListener('data', this.onData).setRawMode(false).pause();
     say(CLOSE);
-    this.terminal.destroy();
   }
 }

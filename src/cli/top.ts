@@ -50,12 +50,12 @@ async function report(path: string, client: LiveClient, { tree, sort, interval }
     if (tree) return client.tree();
     const view = new View(path, client);
     await view.look();
-    await pause(interval * 1000);
+    await pause(interval * 1000, undefined, { signal: clock.signal });
     await view.look();
     return view.lines(sort, REPORT_ROWS, REPORT_ROWS);
   };
   try {
-    return await Promise.race([look(), patience]);
+    return await Promise.race([look(), patience, client.ended]);
   } finally {
     clock.abort();
   }
@@ -119,7 +119,7 @@ async function watch(
   const timer = setInterval(() => again(true), interval * 1000);
   try {
     again(true);
-    await end;
+    await Promise.race([end, client.ended]);
   } finally {
     clearInterval(timer);
     screen.close();

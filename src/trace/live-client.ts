@@ -43,10 +43,16 @@ export class LiveClient {
   /** Of the answer that is coming in, once its line is there. */
   private head: Head | null = null;
   private error: Error | null = null;
+  private tellEnd: (error: Error) => void = () => {};
+  /** Rejects when there is nobody to ask any more. */
+  readonly ended: Promise<never> = new Promise((_, reject) => {
+    this.tellEnd = reject;
+  });
 
   private constructor(path: string, socket: Socket) {
     this.path = path;
     this.socket = socket;
+    this.ended.catch(() => {});
     socket.on('data', (bytes: Buffer) => {
       this.parts.push(bytes);
       this.length += bytes.length;
@@ -171,6 +177,7 @@ export class LiveClient {
 
   private fail(error: Error): void {
     this.error ??= error;
+    this.tellEnd(this.error);
     this.socket.destroy();
     for (const { reject } of this.questions.splice(0)) reject(this.error);
   }
