@@ -28,6 +28,8 @@ const ALWAYS = Number.POSITIVE_INFINITY;
 const MAX_THREADS = 256;
 const MAX_EDGES = 65_536;
 
+/** A wait that returns sooner than this did not sleep. */
+const AT_ONCE_NS = 100_000;
 const EDGE = 0x80000000;
 const ADD = 1;
 const DEL = 2;
@@ -198,9 +200,15 @@ function wait({ result, duration, arg }: TraceRecord): Explanation {
       long: `Nothing became ready, and time is up: a timer is due.`,
       short: 'Time is up: a timer is due.',
     };
+  const brought = result === 1 ? 'one descriptor is' : `${result} descriptors are`;
+  if (duration < AT_ONCE_NS)
+    return {
+      key: 'wait, at once',
+      long: `The one blocking call of the whole program, for nobody can go on. This time it need not sleep: ${brought} ready already.`,
+    };
   return {
     key: 'wait',
-    long: `The one blocking call of the whole program. Every coroutine that cannot go on is suspended; the loop asks the kernel which of their descriptors are ready, and sleeps here until one is. ${until} It slept ${ms(duration)}, and ${result === 1 ? 'one descriptor is' : `${result} descriptors are`} ready.`,
+    long: `The one blocking call of the whole program. Every coroutine that cannot go on is suspended; the loop asks the kernel which of their descriptors are ready, and sleeps here until one is. ${until} It slept ${ms(duration)}, and ${brought} ready.`,
     short: `Nobody could go on, so the program slept here for ${ms(duration)}.`,
   };
 }
