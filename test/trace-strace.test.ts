@@ -1,12 +1,14 @@
 // The trace against the kernel's own account: strace(1) watches a traced program, and what both say of its main thread must be the same, call
 // by call: which, on which descriptor, asked what, with which result, and for waits who was ready.
 //
-// Compared is all that happens to descriptors that are ours between the opening of the trace and the end of the program: sockets, the
-// listener's spare descriptor, standard output, and the poller. Node's own are left out: libuv's epoll set, its pipes and eventfds, files.
+// Compared is all that happens to descriptors of ours while the trace's file is open: sockets, the listener's spare descriptor, standard
+// output, and the poller's set. Node's own are left out: libuv's epoll set, its pipes and eventfds, files. strace alone says which is which.
 //
 // - Where a signal broke a wait off and no handler ran (SIGSTOP and SIGCONT), epoll_wait says EINTR and so does the trace; ppoll and pselect6
 //   are made once more by the kernel, and are one call in the trace.
-// - Not in the trace by design: calls that only ask or set something (getsockname, fcntl, ...), and what the end of the process closes.
+// - Not in the trace by design: calls that only ask or set something (getsockname, fcntl, ...). Any other call on a descriptor of ours is
+//   compared, also one that the trace could not name.
+// - What is still open when the run ends is closed by the end of the process, when there is no trace any more. Here nothing is.
 
 import { readFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
@@ -82,6 +84,9 @@ function fromStrace(all: readonly SystemCall[], trace: string): string[] {
       lines.push(control(second, number, mask, Math.floor(Number(generation) / 2 ** 32), ended));
     } else if (WAITS.has(name)) {
       if (name.startsWith('epoll') && fd !== set) continue;
+      // For poll and select libuv's set is a descriptor among others, and the only one of its sort.
+      const member = /(\d+)<anon_inode:\[eventpoll\]>/.exec(args);
+      if (!name.startsWith('epoll') && member !== null) host = Number(member[1]);
       const ready = readyIn(name, args, notes);
       lines.push(
         wait(
@@ -98,7 +103,6 @@ function fromStrace(all: readonly SystemCall[], trace: string): string[] {
       lines.push(call(name, name === 'socket' ? result : fd, number, ended));
     }
   }
-  // A trace ends with its run. What is open then is closed by the end of the process.
   expect([...ours]).toEqual([1]);
   return lines;
 }
