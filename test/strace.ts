@@ -34,7 +34,8 @@ export function systemCalls(output: string, tid: number): SystemCall[] {
   const prefix = `${tid} `;
   let begun = '';
   let interrupted: SystemCall | null = null;
-  for (const line of readFileSync(output, 'utf8').split('\n')) {
+  // While the program runs, the last line may be half of one.
+  for (const line of readFileSync(output, 'utf8').split('\n').slice(0, -1)) {
     if (!line.startsWith(prefix)) continue;
     let text = line.slice(prefix.length).trimStart();
     if (/^(---|\+\+\+) /.test(text)) continue;
@@ -54,7 +55,8 @@ export function systemCalls(output: string, tid: number): SystemCall[] {
       error: parts[4] ?? '',
       notes: parts[5]!,
     };
-    if (call.error.startsWith('ERESTART')) interrupted = call;
+    // Two signals may come one after the other: SIGSTOP breaks it off, and SIGCONT does so again.
+    if (call.error.startsWith('ERESTART')) interrupted = interrupted?.name === call.name ? interrupted : call;
     else if (call.name === 'rt_sigreturn') {
       if (call.error !== 'EINTR' || interrupted === null) continue;
       calls.push({ ...interrupted, result: -1, error: 'EINTR' });
