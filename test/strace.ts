@@ -33,7 +33,7 @@ export function systemCalls(output: string, tid: number): SystemCall[] {
   const calls: SystemCall[] = [];
   const prefix = `${tid} `;
   let begun = '';
-  let interrupted: SystemCall | null = null;
+  let interrupted = null as SystemCall | null;
   // While the program runs, the last line may be half of one.
   for (const line of readFileSync(output, 'utf8').split('\n').slice(0, -1)) {
     if (!line.startsWith(prefix)) continue;
