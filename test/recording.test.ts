@@ -193,9 +193,10 @@ test('descriptors are named by kind and address, also those that somebody else o
     .filter(({ kind, code }) => kind === Kind.text && code === TextKind.descriptorName)
     .map(({ text }) => text);
   expect(names).toEqual([
+    'libuv',
     `file ${file}`,
     '/dev/null',
-    expect.stringMatching(/^(socket|pipe)$/),
+    expect.stringMatching(/^stdin \((socket|pipe)\)$/),
     expect.stringMatching(/^tcp listening on 127\.0\.0\.1:\d+$/),
     expect.stringMatching(/^tcp 127\.0\.0\.1:\d+$/),
   ]);
