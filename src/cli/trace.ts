@@ -245,7 +245,7 @@ function doctorCommand(group: Command): void {
     .addHelpText(
       'after',
       `
-It finds a step that held the loop, and what it starved; a descriptor that never became ready; one that was ready and had
+It finds a step, or a callback, that held the loop, and what it starved; a descriptor that never became ready; one that was ready and had
 nothing (EAGAIN); one that was never closed though its task ended; a task that failed (not for a peer that went away);
 a loop that spins; libuv at work all the time; lost records.
 

@@ -46,14 +46,14 @@ const WRITES = new Set(['sendto', 'write']);
 const PEER_GONE = /\b(ECONNRESET|EPIPE|ETIMEDOUT)\b/;
 
 /** The order of findings in the report. */
-const SORTS = ['failed', 'held', 'libuv held', 'spin', 'libuv', 'idle', 'again', 'unclosed', 'lost'] as const;
+const SORTS = ['failed', 'held', 'callback', 'spin', 'libuv', 'idle', 'again', 'unclosed', 'lost'] as const;
 type Sort = (typeof SORTS)[number];
 
 /** What more of a sort are called. */
 const MORE: Record<Sort, string> = {
   failed: 'more tasks failed',
   held: 'more steps held the loop',
-  'libuv held': 'more turns of libuv held the loop',
+  callback: 'more callbacks held the loop',
   spin: 'more spins',
   libuv: 'more threads with a busy libuv',
   idle: 'more descriptors never became ready',
@@ -93,7 +93,8 @@ interface ThreadState {
   readonly descriptors: Map<number, Descriptor>;
   /** Descriptors that a task was the last to use. */
   readonly uses: Map<number, Set<number>>;
-  readonly resumes: Map<number, TraceRecord>;
+  /** How each task was resumed last, and the line where its name is forgotten soon. */
+  readonly resumes: Map<number, { record: TraceRecord; line: string | null }>;
   /** Descriptors that the last wait reported. */
   readonly ready: Set<number>;
   /** Those whose task has had its turn. */
@@ -104,8 +105,7 @@ interface ThreadState {
   held: HeldLoop[];
   heldBefore: HeldLoop[];
   wait: TraceRecord | null;
-  /** libuv has a turn in this one. */
-  host: TraceRecord | null;
+  /** A turn of libuv. */
   hostLine: string | null;
   last: TraceRecord | null;
   /** Tasks that run, and how many there are. */
@@ -113,8 +113,9 @@ interface ThreadState {
   tasks: number;
   turns: number;
   hosts: number;
-  /** Whether something was done since the last wait, and the turns in a row in which nothing was. */
+  /** Whether something was done since the last wait, or libuv had a turn, and the turns in a row in which nothing was. */
   busy: boolean;
+  hosted: boolean;
   idleTurns: number;
   idleSince: number;
   idleLines: string[];
@@ -216,7 +217,10 @@ export class Doctor {
       case Kind.resume:
         if (record.code === WaitKind.start) state.busy = true;
         if (record.code === WaitKind.descriptor) state.resumed.add(fd);
-        if (state.resumes.size < MAX_WATCHED) state.resumes.set(task, record);
+        if (state.resumes.size < MAX_WATCHED) {
+          const line = record.code === WaitKind.other ? this.line(record) : null;
+          state.resumes.set(task, { record, line });
+        }
         if (state.running.size < MAX_WATCHED) state.running.add(task);
         break;
       case Kind.end:
@@ -224,9 +228,8 @@ export class Doctor {
         this.end(record, state);
         break;
       case Kind.host:
-        state.busy = true;
+        state.hosted = true;
         state.hosts++;
-        state.host = record;
         state.hostLine ??= this.line(record);
         break;
       case Kind.open:
@@ -256,14 +259,14 @@ export class Doctor {
   private turn(record: TraceRecord, state: ThreadState): void {
     const { t, duration } = record;
     state.turns++;
-    const idle = state.wait !== null && !state.busy;
-    if (!idle) this.endOfSpin(state, t);
-    else if (state.idleTurns++ === 0) state.idleSince = state.wait!.t;
+    if (state.busy || state.wait === null) this.endOfSpin(state, t);
+    // One for libuv in between is neither work of the loop's nor a part of its spin.
+    else if (!state.hosted && state.idleTurns++ === 0) state.idleSince = state.wait.t;
     // It slept: that is no spin, whatever comes of it.
-    if (duration >= AT_ONCE_NS) this.endOfSpin(state, t);
+    if (record.arg !== 0 && duration >= AT_ONCE_NS) this.endOfSpin(state, t);
     if (state.idleTurns > 0 && state.idleLines.length < LINES) state.idleLines.push(this.line(record));
     state.busy = false;
-    state.host = null;
+    state.hosted = false;
     state.wait = record;
     // The steps of the turn before the last: what they starved is known now.
     this.report(state.heldBefore);
@@ -285,28 +288,25 @@ export class Doctor {
     if (idleTurns >= SPIN_TURNS && idleTurns / ((t - idleSince) / 1e9) >= SPIN_RATE)
       this.add(
         'spin',
-        `The loop span: ${count(idleTurns)} turns in a row did nothing, within ${ms(t - idleSince)}. Something is always ready and never taken, or a task asks again and again instead of waiting.`,
+        `The loop span: ${count(idleTurns)} turns in a row did nothing, within ${ms(t - idleSince)}. Something is always ready and never taken, a task asks again and again instead of waiting, or code of Node's own (setImmediate) does.`,
         state.idleLines,
       );
     state.idleTurns = 0;
     state.idleLines = [];
   }
 
-  /** Nothing was recorded for long, no task ran, and libuv had its turn: then that is what took so long. */
+  /** Nothing was recorded for long, and no task ran: then code that is no coroutine did. */
   private gap(record: TraceRecord, state: ThreadState): void {
-    const { host, last } = state;
-    if (record.kind === Kind.lost) state.last = null;
-    else {
-      state.last = record;
-      if (host === null || last === null || state.running.size > 0 || state.tasks <= 0) return;
-      const took = record.t - last.t - last.duration;
-      if (took < this.options.heldNs) return;
-      this.add(
-        'libuv held',
-        `A turn of libuv held the loop for ${ms(took)}: a callback of Node's own code took as long.`,
-        host === last ? [this.line(host), this.line(record)] : [host, last, record].map((some) => this.line(some)),
-      );
-    }
+    const { last } = state;
+    state.last = record.kind === Kind.lost ? null : record;
+    if (state.last === null || last === null || state.running.size > 0 || state.tasks <= 0) return;
+    const took = record.t - last.t - last.duration;
+    if (took < this.options.heldNs) return;
+    this.add(
+      'callback',
+      `Code that is no coroutine held the loop for ${ms(took)}: a callback of Node's own, in a turn of libuv.`,
+      [this.line(last), this.line(record)],
+    );
   }
 
   private span(step: Span): void {
@@ -315,9 +315,9 @@ export class Doctor {
     const state = this.thread(step.track.thread);
     if (state.held.length >= LINES * 10) return;
     const resume = state.resumes.get(step.track.task);
-    const lines = resume === undefined ? [] : [this.line(resume)];
+    const lines = resume === undefined ? [] : [resume.line ?? this.line(resume.record)];
     if (record !== null) lines.push(this.line(record));
-    const own = resume?.code === WaitKind.descriptor ? resume.fd : -1;
+    const own = resume?.record.code === WaitKind.descriptor ? resume.record.fd : -1;
     const waiting = new Set([...state.ready].filter((fd) => fd !== own && !state.served.has(fd)));
     state.held.push({ step, lines, starved: new Set(), waiting });
   }
@@ -325,7 +325,7 @@ export class Doctor {
   /** A step is over: the descriptor that its task was resumed for has been served. */
   private stopped({ task, kind }: TraceRecord, state: ThreadState): void {
     const resume = state.resumes.get(task);
-    if (resume?.code === WaitKind.descriptor) state.served.add(resume.fd);
+    if (resume?.record.code === WaitKind.descriptor) state.served.add(resume.record.fd);
     state.running.delete(task);
     if (kind === Kind.end) {
       state.resumes.delete(task);
@@ -392,8 +392,10 @@ export class Doctor {
     const { fd, task, result } = record;
     if (fd < 0) return;
     const name = SYSCALLS[record.code] ?? '?';
-    // Closing is the last that is done to it, and a record of its own says that it is over.
-    if (name === 'close') return;
+    if (name === 'close') {
+      if (result === 0) this.forget(fd, state, record.t);
+      return;
+    }
     const descriptor = this.descriptor(record, state);
     if (descriptor === null) return;
     if (task !== 0) this.use(task, fd, descriptor, state);
@@ -445,7 +447,7 @@ export class Doctor {
     failure.count++;
     const resume = state.resumes.get(task);
     if (failure.lines.length < LINES)
-      failure.lines.push(...(resume === undefined ? [] : [this.line(resume)]), this.line(record));
+      failure.lines.push(...(resume === undefined ? [] : [resume.line ?? this.line(resume.record)]), this.line(record));
   }
 
   /** It is closed, or the kernel watches it no more, or the trace is over: was it ever good for anything? */
@@ -528,7 +530,6 @@ export class Doctor {
         held: [],
         heldBefore: [],
         wait: null,
-        host: null,
         hostLine: null,
         last: null,
         running: new Set(),
@@ -536,6 +537,7 @@ export class Doctor {
         turns: 0,
         hosts: 0,
         busy: false,
+        hosted: false,
         idleTurns: 0,
         idleSince: 0,
         idleLines: [],

@@ -83,7 +83,7 @@ export interface SummaryReport {
 
 /** What one descriptor or task did, or several of a name. */
 class Totals {
-  readonly name: string;
+  name: string;
   members = 1;
   calls = 0;
   reads = 0;
@@ -284,7 +284,14 @@ export class Summary {
 
   private begin(track: Track): void {
     if (track.kind === 'wait') return;
-    this.live.set(track, { totals: new Totals(track.name), group: groupName(track, this.origin) });
+    const life = this.live.get(track);
+    const group = groupName(track, this.origin);
+    if (life === undefined) this.live.set(track, { totals: new Totals(track.name), group });
+    else {
+      // It has got its name.
+      life.totals.name = track.name;
+      life.group = group;
+    }
   }
 
   private span({ track, kind, duration, other, record }: Span): void {
