@@ -161,7 +161,7 @@ function explain(record: TraceRecord, names: Names, state: ThreadState): Explana
         short: 'libuv has something to do, and gets one turn.',
       };
     case Kind.open:
-      return open(record);
+      return open(record, names);
     case Kind.close:
       return {
         key: 'close',
@@ -222,7 +222,7 @@ function control({ code, fd, task, arg }: TraceRecord, who: string): Explanation
   if (task === 0)
     return {
       key: 'ctl, node',
-      long: `Registers fd ${fd} with epoll, on behalf of no coroutine. In a program on Node's loop the first of these is the epoll descriptor of libuv itself, for an epoll descriptor can be watched like any other: so one wait covers both loops.`,
+      long: `Registers fd ${fd} with epoll, on behalf of no coroutine. In a program on Node's loop the first of these is libuv's own descriptor.`,
     };
   if (code !== ADD)
     return {
@@ -286,7 +286,8 @@ function resume(record: TraceRecord, names: Names, who: string): Explanation {
   };
 }
 
-function open({ code, fd }: TraceRecord): Explanation | null {
+function open(record: TraceRecord, names: Names): Explanation | null {
+  const { code, fd } = record;
   if (code === OpenKind.accepted)
     return {
       key: 'open, accepted',
@@ -296,6 +297,11 @@ function open({ code, fd }: TraceRecord): Explanation | null {
     return {
       key: 'open, listening',
       long: `From now on the kernel accepts connections and queues them here. fd ${fd} is "readable" when there is one in the queue.`,
+    };
+  if (code === OpenKind.found && names.descriptor(record) === 'libuv')
+    return {
+      key: 'open, libuv',
+      long: `fd ${fd} is the epoll descriptor of libuv, Node's own loop. An epoll descriptor can be watched like any other; so this loop watches it, and one wait covers both.`,
     };
   if (code === OpenKind.found)
     return {

@@ -233,7 +233,7 @@ export class Summary {
     }
     this.origin = '';
     if (kind === Kind.open) {
-      this.fdsOpened++;
+      if (record.code !== OpenKind.found) this.fdsOpened++;
       this.origin = ORIGINS.get(record.code) ?? '';
     } else if (kind === Kind.syscall || kind === Kind.control) this.all.call(record);
     this.spans.push(record);
