@@ -324,12 +324,15 @@ Napi::Value transfer(const Napi::CallbackInfo& info, Syscall name, Call call) {
   const Turn::Area area = args.bytes(1);
   if (!args.ok()) return {};
   Trace* trace = trace_of(info.Env());
-  const uint64_t start = trace ? monotonic_ns() : 0;
+  const double start = trace ? trace->now() : 0;
   int64_t result;
   do {
     result = call(fd, area.data, area.length);
   } while (result == -EINTR);
-  if (trace) trace->syscall(start, name, fd, static_cast<int64_t>(area.length), result);
+  if (trace) {
+    trace->payload(area.data, result);
+    trace->syscall(start, name, fd, static_cast<int64_t>(area.length), result);
+  }
   return number(info.Env(), static_cast<double>(result));
 }
 
@@ -410,7 +413,7 @@ Napi::Value shutdown(const Napi::CallbackInfo& info) {
   const int fd = args.fd(0);
   if (!args.ok()) return {};
   Trace* trace = trace_of(info.Env());
-  const uint64_t start = trace ? monotonic_ns() : 0;
+  const double start = trace ? trace->now() : 0;
   const int64_t result = outcome(::shutdown(fd, SHUT_WR));
   if (trace) trace->syscall(start, Syscall::kShutdown, fd, SHUT_WR, result);
   return number(info.Env(), static_cast<double>(result));
@@ -421,7 +424,7 @@ Napi::Value close(const Napi::CallbackInfo& info) {
   const int fd = args.fd(0);
   if (!args.ok()) return {};
   Trace* trace = trace_of(info.Env());
-  const uint64_t start = trace ? monotonic_ns() : 0;
+  const double start = trace ? trace->now() : 0;
   environment(info.Env()).disown(fd);
   const int64_t result = outcome(::close(fd));
   if (trace) trace->syscall(start, Syscall::kClose, fd, 0, result);
@@ -449,63 +452,79 @@ Napi::Value socket_name(const Napi::CallbackInfo& info) {
   return result < 0 ? number(info.Env(), result) : to_object(info.Env(), address);
 }
 
+/** traceOpen(path, records, flight, thread, payload): 0, or -errno. An empty path needs `flight`. */
 Napi::Value trace_open(const Napi::CallbackInfo& info) {
   Args args(info);
   const std::string path = args.c_string(0, "path");
-  const int records = args.integer(1, "records", 1, 1 << 26);
+  TraceOptions options;
+  options.ring_records = static_cast<size_t>(args.integer(1, "records", 1, 1 << 26));
+  options.flight = args.boolean(2);
+  options.thread = static_cast<uint32_t>(args.integer(3, "thread"));
+  options.payload_bytes = static_cast<uint32_t>(args.integer(4, "payload", 0, Trace::kMaxPayload));
   if (!args.ok()) return {};
   Environment& environment = onewait::environment(info.Env());
   int error = 0;
   environment.end_trace();
-  environment.trace = Trace::open(path.c_str(), static_cast<size_t>(records), &error);
+  environment.trace = Trace::open(path.c_str(), options, &error);
   environment.slot->active = environment.trace.get();
   return number(info.Env(), error);
 }
 
-/** traceClose(): everything is in the file when it returns. How many records were lost. */
+/** traceMemory(): what the ring shares with JavaScript; src/trace/ring.ts knows its layout. It outlives the trace. */
+Napi::Value trace_memory(const Napi::CallbackInfo& info) {
+  Trace* trace = trace_of(info.Env());
+  if (trace == nullptr) return info.Env().Null();
+  auto* keeper = new std::shared_ptr<uint8_t[]>(trace->memory());
+  return Napi::ArrayBuffer::New(
+      info.Env(), keeper->get(), trace->memory_bytes(), [](Napi::Env, void*, std::shared_ptr<uint8_t[]>* held) { delete held; }, keeper);
+}
+
+/** traceClose(): everything is in the file when it returns. How many records are missing there. */
 Napi::Value trace_close(const Napi::CallbackInfo& info) {
   Environment& environment = onewait::environment(info.Env());
-  const double lost = environment.trace ? static_cast<double>(environment.trace->lost()) : 0;
+  const double lost = environment.trace ? static_cast<double>(environment.trace->finish()) : 0;
   environment.end_trace();
   return number(info.Env(), lost);
 }
 
-Napi::Value trace_task(const Napi::CallbackInfo& info) {
+/** traceDump(path): writes what the flight recorder has. 0 or -errno. */
+Napi::Value trace_dump(const Napi::CallbackInfo& info) {
   Args args(info);
-  const int task = args.integer(0, "task");
-  if (Trace* trace = trace_of(info.Env()); trace && args.ok()) trace->set_task(static_cast<uint32_t>(task));
-  return info.Env().Undefined();
+  const std::string path = args.c_string(0, "path");
+  if (!args.ok()) return {};
+  Trace* trace = trace_of(info.Env());
+  return number(info.Env(), trace == nullptr ? -EBADF : trace->dump(path.c_str()));
 }
 
-/** traceEvent(kind, code, task, fd, generation, mask, arg) */
-Napi::Value trace_event(const Napi::CallbackInfo& info) {
-  Args args(info);
-  const int kind = args.integer(0, "kind", 1, 255);
-  const int code = args.integer(1, "code", 0, 255);
-  const int task = args.integer(2, "task");
-  const int fd = args.integer(3, "fd", -1);
-  const int generation = args.integer(4, "generation");
-  const int mask = args.integer(5, "mask", 0, 65535);
-  const double arg = args.number(6, "arg", -9e15, 9e15);
-  if (Trace* trace = trace_of(info.Env()); trace && args.ok()) {
-    trace->event(static_cast<Kind>(kind), static_cast<uint8_t>(code), static_cast<uint32_t>(task), fd, static_cast<uint32_t>(generation),
-                 static_cast<uint32_t>(mask), static_cast<int64_t>(arg));
-  }
-  return info.Env().Undefined();
+/** traceRoom(): whether another record fits into the ring. */
+Napi::Value trace_room(const Napi::CallbackInfo& info) {
+  Trace* trace = trace_of(info.Env());
+  return Napi::Boolean::New(info.Env(), trace != nullptr && trace->room());
 }
 
-/** traceText(what, task, fd, generation, text) */
+/** traceText(what, task, fd, text) */
 Napi::Value trace_text(const Napi::CallbackInfo& info) {
   Args args(info);
   const int what = args.integer(0, "what", 1, 255);
   const int task = args.integer(1, "task");
   const int fd = args.integer(2, "fd", -1);
-  const int generation = args.integer(3, "generation");
-  const std::string text = args.string(4, "text");
-  if (Trace* trace = trace_of(info.Env()); trace && args.ok()) {
-    trace->text(static_cast<TextKind>(what), static_cast<uint32_t>(task), fd, static_cast<uint32_t>(generation), text);
-  }
+  const std::string text = args.string(3, "text");
+  if (Trace* trace = trace_of(info.Env()); trace && args.ok()) trace->text(static_cast<TextKind>(what), static_cast<uint32_t>(task), fd, text);
   return info.Env().Undefined();
+}
+
+/**
+ * traceTick(): reads the clock, into the ring's head, and lets the writer have what there is. Called for every step of a task, so without
+ * wrappers: nothing is passed, and nothing returned.
+ */
+napi_value trace_tick(napi_env env, napi_callback_info info) {
+  void* slot = nullptr;
+  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &slot);
+  if (Trace* trace = static_cast<TraceSlot*>(slot)->active) {
+    trace->now();
+    trace->publish();
+  }
+  return nullptr;
 }
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
@@ -520,9 +539,12 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
       {"listen", listen}, {"connect", connect}, {"accept", accept}, {"recv", recv}, {"send", send}, {"read", read}, {"write", write},
       {"shutdown", shutdown}, {"close", close},
       {"openSpare", open_spare}, {"socketError", socket_error}, {"socketName", socket_name}, {"traceOpen", trace_open},
-      {"traceClose", trace_close}, {"traceTask", trace_task}, {"traceEvent", trace_event}, {"traceText", trace_text},
+      {"traceMemory", trace_memory}, {"traceClose", trace_close}, {"traceDump", trace_dump}, {"traceRoom", trace_room}, {"traceText", trace_text},
   };
   for (const auto& [name, function] : functions) exports.Set(name, Napi::Function::New(env, function, name));
+  napi_value tick = nullptr;
+  napi_create_function(env, "traceTick", NAPI_AUTO_LENGTH, trace_tick, data->slot.get(), &tick);
+  exports.Set("traceTick", Napi::Value(env, tick));
   export_async_context(env, exports);
   return exports;
 }

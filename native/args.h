@@ -61,7 +61,8 @@ class Args {
     return value;
   }
 
-  bool boolean(size_t index) { return info_[index].ToBoolean().Value(); }
+  /** Whatever it is; false where an exception is pending, with which nothing can be converted. */
+  bool boolean(size_t index) { return ok_ && info_[index].ToBoolean().Value(); }
 
   Napi::Function function(size_t index, const char* name) {
     const Napi::Value value = info_[index];

@@ -113,14 +113,14 @@ class EpollPoller final : public Poller {
     epoll_event event{};
     event.events = to_epoll(events);
     event.data.u64 = token(fd, generation);
-    const uint64_t start = trace() ? monotonic_ns() : 0;
+    const double start = trace() ? trace()->now() : 0;
     const int result = static_cast<int>(outcome(::epoll_ctl(epoll, op, fd, &event)));
     if (trace()) trace()->control(start, op, fd, generation, event.events, result);
     return result;
   }
 
   int wait_once(int64_t timeout_ns, int most) {
-    const uint64_t start = trace() ? monotonic_ns() : 0;
+    const double start = trace() ? trace()->now() : 0;
     int64_t result = -ENOSYS;
     Syscall call = Syscall::kEpollWait;
     // Whole milliseconds (as far as an int counts them), zero and forever need no epoll_pwait2 (Linux 5.11), which is a little dearer.

@@ -61,7 +61,7 @@ class PollPoller final : public Poller {
     const uint64_t deadline = bounded ? monotonic_ns() + static_cast<uint64_t>(timeout_ns) : 0;
     for (;;) {
       const timespec timeout = to_timespec(bounded ? timeout_ns : 0);
-      const uint64_t start = trace() ? monotonic_ns() : 0;
+      const double start = trace() ? trace()->now() : 0;
       const int result = static_cast<int>(outcome(::ppoll(set_.data(), set_.size(), bounded ? &timeout : nullptr, nullptr)));
       if (trace()) trace()->wait(start, Syscall::kPpoll, timeout_ns, result);
       if (result < 0) return result;

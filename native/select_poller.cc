@@ -50,7 +50,7 @@ class SelectPoller final : public Poller {
       // No third set: ERR makes a descriptor readable and writable, HUP makes it readable (the POLLIN_SET and POLLOUT_SET of
       // select(2)), and the third set would add out-of-band data, which nobody here reads.
       const timespec timeout = to_timespec(timeout_ns >= 0 ? timeout_ns : 0);
-      const uint64_t start = trace() ? monotonic_ns() : 0;
+      const double start = trace() ? trace()->now() : 0;
       const int result = static_cast<int>(
           outcome(::pselect(highest_ + 1, &readable, &writable, nullptr, timeout_ns >= 0 ? &timeout : nullptr, nullptr)));
       if (trace()) trace()->wait(start, Syscall::kPselect6, timeout_ns, result);

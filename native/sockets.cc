@@ -15,7 +15,7 @@ namespace {
 /** Runs one system call and, when tracing, records it. */
 template <typename Call>
 int64_t traced(Trace* trace, Syscall name, int fd, int64_t asked, Call call) {
-  const uint64_t start = trace ? monotonic_ns() : 0;
+  const double start = trace ? trace->now() : 0;
   const int64_t result = outcome(call());
   if (trace) trace->syscall(start, name, fd >= 0 ? fd : static_cast<int>(result), asked, result);
   return result;

@@ -2,19 +2,26 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <fstream>
+#include <new>
+#include <sstream>
 
 namespace onewait {
 namespace {
 
 // Often enough that a person following the file sees it grow, rare enough that the writer costs nothing.
 constexpr auto kDrainInterval = std::chrono::milliseconds(20);
+constexpr char kMagic[] = "1WAITTRC";
+constexpr size_t kMinRecords = 1024;
 
 bool write_all(int fd, const void* data, size_t length) {
   const char* at = static_cast<const char*>(data);
@@ -28,48 +35,81 @@ bool write_all(int fd, const void* data, size_t length) {
   return true;
 }
 
-}  // namespace
+/** Holds flock(2) on a file: threads of this process and other processes wait alike. */
+class Lock {
+ public:
+  explicit Lock(int fd) : fd_(fd) {
+    while (::flock(fd_, LOCK_EX) < 0 && errno == EINTR) {
+    }
+  }
+  ~Lock() { ::flock(fd_, LOCK_UN); }
+  Lock(const Lock&) = delete;
+  Lock& operator=(const Lock&) = delete;
 
-std::unique_ptr<Trace> Trace::open(const char* path, size_t ring_records, int* error) {
-  // O_NOFOLLOW: a link planted in a shared directory must not redirect the trace. O_NONBLOCK: opening a FIFO must not hang.
-  Fd file(::open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
-  if (file.get() < 0) {
-    *error = static_cast<int>(outcome(-1));
-    return nullptr;
-  }
-  struct stat status;
-  if (::fstat(file.get(), &status) < 0 || !S_ISREG(status.st_mode)) {
-    *error = -EINVAL;
-    return nullptr;
-  }
+ private:
+  int fd_;
+};
+
+/** When a process was started, in ticks since the boot: field 22 of proc_pid_stat(5). 0 when there is no such process. */
+uint64_t start_of(uint32_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string stat((std::istreambuf_iterator<char>(file)), {});
+  const size_t name_end = stat.rfind(')');  // the name may contain anything
+  if (name_end == std::string::npos) return 0;
+  std::istringstream fields(stat.substr(name_end + 1));
+  std::string field;
+  for (int i = 3; i <= 22; ++i) fields >> field;
+  return std::strtoull(field.c_str(), nullptr, 10);
+}
+
+FileHeader new_header(uint64_t origin) {
   timespec wall;
   clock_gettime(CLOCK_REALTIME, &wall);
-  std::unique_ptr<Trace> trace(new Trace(std::move(file), ring_records));
+  const uint64_t since = monotonic_ns() - origin;
   FileHeader header{};
-  std::memcpy(header.magic, "1WAITTRC", 8);
-  header.version = kVersion;
+  std::memcpy(header.magic, kMagic, sizeof header.magic);
+  header.version = Trace::kVersion;
   header.record_size = sizeof(Record);
-  header.wall_clock_ns = static_cast<uint64_t>(wall.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(wall.tv_nsec);
-  header.monotonic_ns = trace->origin_;
+  header.wall_clock_ns = static_cast<uint64_t>(wall.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(wall.tv_nsec) - since;
+  header.monotonic_ns = origin;
   header.pid = static_cast<uint32_t>(::getpid());
-  header.thread = static_cast<uint32_t>(::syscall(SYS_gettid));
-  if (::fchmod(trace->file_.get(), 0600) < 0 || ::ftruncate(trace->file_.get(), 0) < 0 ||
-      !write_all(trace->file_.get(), &header, sizeof header)) {
-    *error = static_cast<int>(outcome(-1));
-    return nullptr;
-  }
+  header.started = start_of(header.pid);
+  return header;
+}
+
+}  // namespace
+
+std::unique_ptr<Trace> Trace::open(const char* path, const TraceOptions& options, int* error) {
+  std::unique_ptr<Trace> trace(new Trace(options));
+  if (options.flight) return trace;
+  *error = trace->begin_file(path);
+  if (*error < 0) return nullptr;
   trace->writer_ = std::thread([raw = trace.get()] { raw->write_loop(); });
   return trace;
 }
 
-Trace::Trace(Fd file, size_t ring_records) : file_(std::move(file)), origin_(monotonic_ns()) {
-  size_t size = 1024;
-  while (size < ring_records) size *= 2;
-  ring_.resize(size);
+Trace::Trace(const TraceOptions& options)
+    : origin_(monotonic_ns()),
+      flight_(options.flight),
+      thread_(options.thread),
+      tid_(static_cast<uint32_t>(::syscall(SYS_gettid))),
+      payload_bytes_(options.payload_bytes) {
+  size_t capacity = kMinRecords;
+  while (capacity < options.ring_records) capacity *= 2;
+  // Cache lines of the head must be lines; the records need not be touched before they are written.
+  const size_t bytes = sizeof(TraceHead) + capacity * sizeof(Record);
+  memory_ = {static_cast<uint8_t*>(::operator new[](bytes, std::align_val_t(64))), [](uint8_t* memory) { ::operator delete[](memory, std::align_val_t(64)); }};
+  head_ = new (memory_.get()) TraceHead{};
+  head_->capacity = static_cast<uint32_t>(capacity);
+  head_->limit = head_->capacity;
+  ring_ = reinterpret_cast<Record*>(memory_.get() + sizeof(TraceHead));
 }
 
-Trace::~Trace() {
-  if (!writer_.joinable()) return;
+Trace::~Trace() { finish(); }
+
+uint64_t Trace::finish() {
+  if (!writer_.joinable()) return lost_total_;
+  publish();
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
@@ -77,90 +117,157 @@ Trace::~Trace() {
   wake_.notify_one();
   writer_.join();
   // The ring is empty now: there is room to tell of what did not fit before.
-  if (lost_pending_ > 0 && reserve(1)) drain();
-}
-
-void Trace::wait(uint64_t start, Syscall call, int64_t timeout_ns, int64_t result) {
-  push({since_start(start), static_cast<uint8_t>(Kind::kWait), static_cast<uint8_t>(call), 0, -1, 0, 0, result, monotonic_ns() - start, timeout_ns});
-}
-
-void Trace::control(uint64_t start, int op, int fd, uint32_t generation, uint32_t mask, int64_t result) {
-  push({since_start(start), static_cast<uint8_t>(Kind::kControl), static_cast<uint8_t>(op), 0, fd, generation, task_, result,
-        monotonic_ns() - start, static_cast<int64_t>(mask)});
-}
-
-void Trace::ready(int fd, uint32_t generation, uint32_t events) {
-  push({since_start(monotonic_ns()), static_cast<uint8_t>(Kind::kReady), 0, static_cast<uint16_t>(events), fd, generation, 0, 0, 0, 0});
-}
-
-void Trace::syscall(uint64_t start, Syscall call, int fd, uint32_t generation, int64_t asked, int64_t result, uint32_t task) {
-  push({since_start(start), static_cast<uint8_t>(Kind::kSyscall), static_cast<uint8_t>(call), 0, fd, generation, task, result, monotonic_ns() - start,
-        asked});
-}
-
-void Trace::host(bool ready) {
-  push({since_start(monotonic_ns()), static_cast<uint8_t>(Kind::kHost), 0, 0, -1, 0, 0, 0, 0, ready ? 1 : 0});
-}
-
-void Trace::event(Kind kind, uint8_t code, uint32_t task, int fd, uint32_t generation, uint32_t mask, int64_t arg) {
-  if (kind == Kind::kResume) task_ = task;  // system calls that follow are its doing
-  push({since_start(monotonic_ns()), static_cast<uint8_t>(kind), code, static_cast<uint16_t>(mask), fd, generation, task, 0, 0, arg});
-}
-
-void Trace::text(TextKind what, uint32_t task, int fd, uint32_t generation, std::string_view text) {
-  text = text.substr(0, 480);
-  const size_t slots = (text.size() + sizeof(Record) - 1) / sizeof(Record);
-  if (!reserve(1 + slots)) return;
-  const uint64_t head = head_.load(std::memory_order_relaxed);
-  at(head) = {since_start(monotonic_ns()), static_cast<uint8_t>(Kind::kText), static_cast<uint8_t>(what), 0, fd, generation, task,
-              static_cast<int64_t>(text.size()), 0, 0};
-  for (size_t i = 0; i < slots; ++i) {
-    const std::string_view part = text.substr(i * sizeof(Record), sizeof(Record));
-    char bytes[sizeof(Record)] = {};
-    std::memcpy(bytes, part.data(), part.size());
-    std::memcpy(static_cast<void*>(&at(head + 1 + i)), bytes, sizeof bytes);
+  if (head_->lost > 0 && room()) {
+    publish();
+    drain();
   }
-  head_.store(head + 1 + slots, std::memory_order_release);
+  end_file();
+  return lost_total_ + unwritten_;
 }
 
-/** Room for `slots` records, after a kLost record if some are owed. Counts the record as lost when there is none. */
-bool Trace::reserve(size_t slots) {
-  const uint64_t head = head_.load(std::memory_order_relaxed);
-  const size_t free = ring_.size() - static_cast<size_t>(head - tail_.load(std::memory_order_acquire));
-  const size_t needed = slots + (lost_pending_ > 0 ? 1 : 0);
-  if (free < needed || failed_.load(std::memory_order_relaxed)) {
-    ++lost_pending_;
-    lost_total_.fetch_add(1, std::memory_order_relaxed);
+/** Counts time from another moment on, that of the file. */
+void Trace::rebase(uint64_t origin) {
+  const double shift = static_cast<double>(static_cast<int64_t>(origin_ - origin));
+  for (uint32_t i = head_->taken.load(std::memory_order_relaxed); i != head_->written; ++i) ring_[i & (head_->capacity - 1)].t += shift;
+  head_->clock += shift;
+  waited_ = 0;
+  origin_ = origin;
+}
+
+/** Opens the file, and begins it or joins those who are at it. */
+int Trace::begin_file(const char* path) {
+  // O_NOFOLLOW: a link planted in a shared directory must not redirect the trace. O_NONBLOCK: opening a FIFO must not hang.
+  file_ = Fd(::open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
+  if (file_.get() < 0) return static_cast<int>(outcome(-1));
+  struct stat status;
+  if (::fstat(file_.get(), &status) < 0 || !S_ISREG(status.st_mode)) return -EINVAL;
+  const Lock lock(file_.get());
+  FileHeader found{};
+  const bool is_trace = ::pread(file_.get(), &found, sizeof found, 0) == sizeof found && std::memcmp(found.magic, kMagic, sizeof found.magic) == 0 &&
+                        found.version == kVersion;
+  FileHeader header = new_header(origin_);
+  if (is_trace && found.writers > 0 && start_of(found.pid) == found.started) {
+    if (found.pid != header.pid) return -EBUSY;
+    header = found;
+    rebase(found.monotonic_ns);
+  } else if (::fchmod(file_.get(), 0600) < 0 || ::ftruncate(file_.get(), 0) < 0) {
+    return static_cast<int>(outcome(-1));
+  }
+  ++header.writers;
+  const int64_t written = outcome(::pwrite(file_.get(), &header, sizeof header, 0));
+  return written == sizeof header ? 0 : written < 0 ? static_cast<int>(written) : -ENOSPC;
+}
+
+void Trace::end_file() {
+  const Lock lock(file_.get());
+  FileHeader header{};
+  if (::pread(file_.get(), &header, sizeof header, 0) != sizeof header || header.writers == 0) return;
+  --header.writers;
+  header.missing += static_cast<uint32_t>(unwritten_);
+  [[maybe_unused]] const ssize_t written = ::pwrite(file_.get(), &header, sizeof header, 0);
+}
+
+// --- the producer -------------------------------------------------------------------------------------------------------------
+
+Record* Trace::claim() {
+  if (head_->written == head_->limit && !room()) return nullptr;
+  return &ring_[head_->written++ & (head_->capacity - 1)];
+}
+
+bool Trace::room() {
+  TraceHead& head = *head_;
+  if (flight_) head.taken.store(head.taken.load(std::memory_order_relaxed) + head.capacity / 16, std::memory_order_relaxed);
+  head.limit = head.taken.load(std::memory_order_acquire) + head.capacity;
+  const uint32_t free = head.limit - head.written;
+  if (free < (head.lost > 0 ? 2u : 1u) || failed_.load(std::memory_order_relaxed)) {
+    head.limit = head.written;  // ask again the next time
+    ++head.lost;
+    ++lost_total_;
     return false;
   }
-  if (lost_pending_ > 0) {
-    at(head) = {since_start(monotonic_ns()), static_cast<uint8_t>(Kind::kLost), 0, 0, -1, 0, 0, static_cast<int64_t>(lost_pending_), 0, 0};
-    lost_pending_ = 0;
-    head_.store(head + 1, std::memory_order_release);
+  if (head.lost > 0) {
+    ring_[head.written++ & (head.capacity - 1)] = {head.clock, Kind::kLost, 0, 0, -1, 0, 0, static_cast<double>(head.lost), 0, 0};
+    head.lost = 0;
   }
   return true;
 }
 
-void Trace::push(const Record& record) {
-  if (!reserve(1)) return;
-  const uint64_t head = head_.load(std::memory_order_relaxed);
-  at(head) = record;
-  head_.store(head + 1, std::memory_order_release);
+void Trace::wait(double start, Syscall call, int64_t timeout_ns, int64_t result) {
+  const double end = now();
+  head_->turn = waited_ > 0 ? start - waited_ : 0;
+  waited_ = end;
+  if (Record* record = claim()) {
+    *record = {start,  Kind::kWait, static_cast<uint8_t>(call), 0, -1, 0, 0, static_cast<double>(result), end - start, static_cast<double>(timeout_ns)};
+  }
+  publish();
+}
+
+void Trace::control(double start, int op, int fd, uint32_t generation, uint32_t mask, int64_t result) {
+  const double end = now();
+  if (Record* record = claim()) {
+    *record = {start, Kind::kControl, static_cast<uint8_t>(op), 0, fd, generation, head_->task, static_cast<double>(result), end - start, static_cast<double>(mask)};
+  }
+}
+
+void Trace::ready(int fd, uint32_t generation, uint32_t events) {
+  if (Record* record = claim()) *record = {last(), Kind::kReady, 0, static_cast<uint16_t>(events), fd, generation, 0, 0, 0, 0};
+}
+
+double Trace::syscall(double start, Syscall call, int fd, uint32_t generation, uint32_t events, int64_t asked, int64_t result, uint32_t task) {
+  const double end = now();
+  if (Record* record = claim()) {
+    *record = {start, Kind::kSyscall,           static_cast<uint8_t>(call), static_cast<uint16_t>(events), fd, generation,
+               task,  static_cast<double>(result), end - start,             static_cast<double>(asked)};
+  }
+  return end;
+}
+
+void Trace::host() {
+  if (Record* record = claim()) *record = {last(), Kind::kHost, 0, 0, -1, 0, 0, 0, 0, 0};
+}
+
+void Trace::text(TextKind what, uint32_t task, int fd, std::string_view text) {
+  text = text.substr(0, what == TextKind::kPayload ? payload_bytes_ : kMaxText);
+  for (size_t at = 0; at == 0 || at < text.size(); at += Piece::kBytes) {
+    const std::string_view part = text.substr(at, Piece::kBytes);
+    const bool more = at + Piece::kBytes < text.size();
+    Record* record = claim();
+    if (record == nullptr) return;
+    const auto mask = static_cast<uint16_t>(part.size() | (more ? Piece::kMore : 0) | (at > 0 ? Piece::kContinues : 0));
+    *record = {last(), Kind::kText, static_cast<uint8_t>(what), mask, fd, 0, task, 0, 0, 0};
+    std::memcpy(&record->result, part.data(), part.size());
+  }
+}
+
+// --- the consumer -------------------------------------------------------------------------------------------------------------
+
+/** Appends `count` records from `from` on, with whose they are before them. Returns how many are in the file, whole. */
+uint32_t Trace::write_batch(uint32_t from, uint32_t count) {
+  const Lock lock(file_.get());
+  const off_t end = ::lseek(file_.get(), 0, SEEK_END);
+  const uint32_t offset = from & (head_->capacity - 1);
+  const uint32_t first = std::min(count, head_->capacity - offset);
+  const Record whose{ring_[offset].t, Kind::kThread, 0, 0, static_cast<int32_t>(thread_), 0, 0, 0, 0, static_cast<double>(tid_)};
+  if (end < 0) return 0;
+  const bool written = write_all(file_.get(), &whose, sizeof whose) && write_all(file_.get(), &ring_[offset], first * sizeof(Record)) &&
+                       write_all(file_.get(), &ring_[0], (count - first) * sizeof(Record));
+  if (written) return count;
+  const off_t whole = (::lseek(file_.get(), 0, SEEK_END) - end) / static_cast<off_t>(sizeof(Record));
+  [[maybe_unused]] const int truncated = ::ftruncate(file_.get(), end + whole * static_cast<off_t>(sizeof(Record)));
+  return static_cast<uint32_t>(std::max<off_t>(whole - 1, 0));
 }
 
 void Trace::drain() {
-  uint64_t tail = tail_.load(std::memory_order_relaxed);
-  const uint64_t head = head_.load(std::memory_order_acquire);
-  while (tail < head) {
-    const size_t offset = static_cast<size_t>(tail & (ring_.size() - 1));
-    const size_t run = std::min<size_t>(static_cast<size_t>(head - tail), ring_.size() - offset);
-    if (!failed_ && !write_all(file_.get(), &ring_[offset], run * sizeof(Record))) {
-      failed_ = true;  // A full disk costs the trace, never the server: from here on records are counted, not kept.
-      lost_total_.fetch_add(head - tail, std::memory_order_relaxed);
-    }
-    tail += run;
-    tail_.store(tail, std::memory_order_release);
+  const uint32_t taken = head_->taken.load(std::memory_order_relaxed);
+  const uint32_t count = head_->published.load(std::memory_order_acquire) - taken;
+  if (count == 0) return;
+  // A full disk costs the trace, never the server.
+  const uint32_t written = failed_ ? 0 : write_batch(taken, count);
+  if (written < count) {
+    failed_ = true;
+    unwritten_ += count - written;
   }
+  head_->taken.store(taken + count, std::memory_order_release);
 }
 
 void Trace::write_loop() {
@@ -176,6 +283,18 @@ void Trace::write_loop() {
     lock.lock();
   }
   drain();
+}
+
+int Trace::dump(const char* path) {
+  int result = begin_file(path);
+  if (result == 0) {
+    const uint32_t taken = head_->taken.load(std::memory_order_relaxed);
+    const uint32_t count = head_->written - taken;
+    if (write_batch(taken, count) < count) result = -ENOSPC;
+    end_file();
+  }
+  file_.reset();
+  return result;
 }
 
 }  // namespace onewait

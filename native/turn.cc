@@ -43,6 +43,7 @@ int Turn::flush() {
   head.unwritten = 0;
   if (count == 0) return 0;
   ++flushes_;
+  if (trace_->active) trace_->active->now();
   for (size_t i = 0; i < count; ++i) {
     const Submission& submission = shared_->submissions[i];
     if (submission.fd < 0 || submission.length < 0 || submission.offset < 0) continue;
@@ -75,11 +76,14 @@ void Turn::write(const Submission& submission) {
   int64_t result = 0;
   if (!blocked) {
     Trace* trace = trace_->active;
-    const uint64_t start = trace ? monotonic_ns() : 0;
     do {
       result = transmit(submission.fd, shared_->out + offset, length);
     } while (result == -EINTR);
-    if (trace) trace->syscall(start, Syscall::kSend, submission.fd, 0, submission.length, result, static_cast<uint32_t>(submission.task));
+    if (trace) {
+      trace->payload(shared_->out + offset, result);
+      // From the end of the one before it: flush() reads the clock once.
+      trace->syscall(trace->last(), Syscall::kSend, submission.fd, 0, 0, submission.length, result, static_cast<uint32_t>(submission.task));
+    }
     if (result == submission.length) return;
     if (result == -EAGAIN) result = 0;
     if (result >= 0) slot(submission.fd).blocked = flushes_;
@@ -104,24 +108,27 @@ int Turn::wait(int64_t timeout_ns) {
     Ready& ready = ready_[i];
     if (ready.fd == host_fd_) {
       host_ready_ = true;
-      if (trace) trace->host(true);
+      if (trace) trace->host();
       continue;
     }
     // What was remembered may be registered otherwise since.
     const bool edge = i < known ? poller_->edge_generation(ready.fd) == ready.generation : (ready.events & kEdge) != 0;
     if (i < known && !edge) continue;
-    if (trace && i >= known) trace->ready(ready.fd, ready.generation, ready.events & (onewait::kRead | onewait::kWrite));
+    const uint32_t news = i >= known ? ready.events & (onewait::kRead | onewait::kWrite) : 0;
     Slot& target = slot(ready.fd);
     if (edge) target.readable = ready.generation;
     if (ready.events & kHangup) target.hangup = ready.generation;
     if ((ready.events & onewait::kRead) && target.armed > 0) {
       // Out of memory to read into, or of room for completions: what is left stays ready, or is remembered if it was news.
-      if (head.completions == Poller::kMaxReady || !read(ready, target)) {
+      if (head.completions == Poller::kMaxReady || !read(ready, news, target)) {
+        if (trace && news != 0) trace->ready(ready.fd, ready.generation, news);
         starved_ = true;
         if (edge) remembered_.push_back(ready);
         continue;
       }
       ready.events &= ~onewait::kRead;
+    } else if (trace && news != 0) {
+      trace->ready(ready.fd, ready.generation, news);
     }
     ready.events &= edge ? onewait::kWrite : onewait::kRead | onewait::kWrite;
     if (ready.events != 0 && head.completions < Poller::kMaxReady) complete(Completion::kReady, ready, static_cast<int32_t>(ready.events), 0);
@@ -129,22 +136,23 @@ int Turn::wait(int64_t timeout_ns) {
   return head.completions;
 }
 
-/** Reads for the suspended reader. False when there is no memory left to read into: the turn ends here, nothing is lost. */
-bool Turn::read(const Ready& ready, Slot& target) {
+/** Reads for the suspended reader; `news` is what the wait reported. False when there is no memory left to read into: the turn ends here, nothing is lost. */
+bool Turn::read(const Ready& ready, uint32_t news, Slot& target) {
   SharedHead& head = shared_->head;
   const size_t page_used = static_cast<size_t>(std::max(head.page_cursor, 0));
   const size_t slab_used = static_cast<size_t>(std::max(head.slab_cursor, 0));
   if (page_used + kSmall > page_.length || slab_used + kReadBytes > slab_.length) return false;
   uint8_t* destination = slab_.data + slab_used;
   const size_t wanted = std::min(static_cast<size_t>(target.armed), kReadBytes);
-  Trace* trace = trace_->active;
-  const uint64_t start = trace ? monotonic_ns() : 0;
   int64_t result;
   do {
     result = receive(ready.fd, destination, wanted);
   } while (result == -EINTR);
-  if (trace) {
-    trace->syscall(start, Syscall::kRecv, ready.fd, ready.generation, static_cast<int64_t>(wanted), result, static_cast<uint32_t>(target.task));
+  if (Trace* trace = trace_->active) {
+    trace->payload(destination, result);
+    // From the end of the call before it, be it the wait. Readiness and what is done for it are one record.
+    trace->syscall(trace->last(), Syscall::kRecv, ready.fd, ready.generation, news, static_cast<int64_t>(wanted), result,
+                   static_cast<uint32_t>(target.task));
   }
   const bool drained = result == -EAGAIN || (result > 0 && result < static_cast<int64_t>(wanted) && target.hangup != ready.generation);
   if (drained) target.readable = 0;

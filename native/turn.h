@@ -124,7 +124,7 @@ class Turn {
   }
   void arm(const Submission& submission);
   void write(const Submission& submission);
-  bool read(const Ready& ready, Slot& slot);
+  bool read(const Ready& ready, uint32_t news, Slot& slot);
   void complete(int32_t kind, const Ready& ready, int32_t result, int32_t offset);
 
   Poller* poller_;

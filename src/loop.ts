@@ -22,6 +22,7 @@ import type { Trap } from './operation.ts';
 import { EVENT_EDGE, EVENT_READ, EVENT_WRITE, type Selector, type SelectorKey } from './selectors.ts';
 import { type Main, Task, type TaskGroup, type TaskState } from './task.ts';
 import { type Timer, TimerHeap } from './timers.ts';
+import { OpenKind } from './trace/record.ts';
 import type { Tracer } from './trace/tracer.ts';
 
 export interface Runnable {
@@ -40,6 +41,8 @@ export interface DescriptorHandler {
   onRead(result: number, memory: ArrayBuffer, offset: number): void;
   /** A queued write was not taken whole: `written` bytes were, or it is -errno. `rest` is memory to be copied from at once. */
   onUnwritten(written: number, rest: Uint8Array): void;
+  /** Whether it is a listening socket. */
+  readonly listens?: boolean;
 }
 
 /** A descriptor that the loop watches, and who waits for it. It is its own key in the selector. */
@@ -81,6 +84,10 @@ export class Loop {
   tracer: Tracer | null = null;
   /** Called at the end of a turn in which nothing ran and nothing is ready: what was woken before has run to its next wait. */
   readonly atRest: Set<() => void> = new Set();
+  /** The runs that it drives. */
+  readonly runs: Set<TaskGroup> = new Set();
+  /** Whether events are being handed out. */
+  waking = false;
 
   /** By number: the kernel hands out the lowest that is free, so the table is dense. */
   private readonly descriptors: (Descriptor | undefined)[] = [];
@@ -94,7 +101,6 @@ export class Loop {
   private referenced = false;
   private hosted = false;
   private ranSome = false;
-  private waking = false;
 
   constructor(driver: Driver, blocking: boolean) {
     this.driver = driver;
@@ -116,10 +122,12 @@ export class Loop {
   readonly dispatch = (): void => {
     this.ranSome = false;
     this.waking = true;
+    this.tracer?.turn();
     try {
       this.wake();
       this.expire();
       this.waking = false;
+      this.tracer?.run();
       this.run();
     } finally {
       this.waking = false;
@@ -205,6 +213,16 @@ export class Loop {
     return task;
   }
 
+  /** The tasks that have not ended, parents before those of their scopes. */
+  *tasks(): Generator<Task, void, undefined> {
+    for (const run of this.runs) yield* withChildren(run.tasks);
+  }
+
+  /** The descriptors that somebody of ours waits for, or could. */
+  watched(): Descriptor[] {
+    return this.descriptors.filter((descriptor) => descriptor !== undefined);
+  }
+
   /** To be run in the next turn. */
   enqueue(runnable: Runnable): void {
     this.ready[this.readyCount++] = runnable;
@@ -260,6 +278,7 @@ export class Loop {
       const fd = task.letGo(!task.wasJoined);
       if (task.wasJoined) continue;
       task.adopt();
+      if (task.group.onTaskError === undefined) this.tracer?.unhandled();
       if (task.group.onTaskError === undefined) process.stderr.write(failureReport(task, fd));
       else task.group.onTaskError(task.outcome, task);
     }
@@ -336,6 +355,7 @@ export class Loop {
     let descriptor = this.descriptors[fd];
     if (descriptor === undefined) {
       descriptor = new Descriptor(fd, null);
+      this.tracer?.open(fd, OpenKind.found, trap.task);
       this.watch(descriptor, event);
       this.descriptors[fd] = descriptor;
     } else if (descriptor.handler !== null || descriptor.interest === 0) {
@@ -439,6 +459,13 @@ export class Loop {
     this.referenced = wanted;
     if (wanted) this.driver.ref();
     else this.driver.unref();
+  }
+}
+
+function* withChildren(tasks: Iterable<Task>): Generator<Task, void, undefined> {
+  for (const task of tasks) {
+    yield task;
+    yield* withChildren(task.children());
   }
 }
 

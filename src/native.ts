@@ -59,11 +59,13 @@ interface Native {
   openSpare(): number;
   socketError(fd: number): number;
   socketName(fd: number, peer: boolean): SocketAddress | number;
-  traceOpen(path: string, records: number): number;
+  traceOpen(path: string, records: number, flight: boolean, thread: number, payload: number): number;
+  traceMemory(): ArrayBuffer | null;
   traceClose(): number;
-  traceTask(task: number): void;
-  traceEvent(kind: number, code: number, task: number, fd: number, generation: number, mask: number, arg: number): void;
-  traceText(what: number, task: number, fd: number, generation: number, text: string): void;
+  traceDump(path: string): number;
+  traceRoom(): boolean;
+  traceText(what: number, task: number, fd: number, text: string): void;
+  traceTick(): void;
   /** Absent from Node 24 on, where AsyncLocalStorage does the same. */
   getAsyncContext?(): unknown;
   setAsyncContext?(value: unknown): void;

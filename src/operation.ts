@@ -14,6 +14,7 @@ import { currentTask } from './current.ts';
 import { isSystemError, OnewaitError } from './errors.ts';
 import type { Runnable } from './loop.ts';
 import type { Task } from './task.ts';
+import type { Suspension } from './trace/tracer.ts';
 
 /** Something to wait for: `yield*` it in a generator, `await` it in an async function. Lazy, and good for one wait. */
 export interface Operation<T> extends PromiseLike<T> {
@@ -52,6 +53,8 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
   done = false;
   /** @internal */
   value: unknown = this;
+  /** What the trace knows of the wait, while it lasts and is recorded. @internal */
+  suspension: Suspension | null = null;
   private state: number = CREATED;
   /** Who is to be told: a driver of coroutines, or the resolver of a started promise. */
   private waiter: Waiter | Resolver | null = null;
@@ -85,6 +88,11 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
   /** Whether only promises that are not ours can settle it. @internal */
   get foreign(): boolean {
     return false;
+  }
+
+  /** The tasks whose end is waited for, where these are its own: those of a scope. @internal */
+  get within(): Iterable<Task> {
+    return [];
   }
 
   /** Whether it must begin although its task was cancelled: it sees to the end of what was begun before. */
@@ -297,7 +305,7 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     const { task } = this;
     const { loop } = task;
     if (this.wakeable) loop.release();
-    if (loop.tracer !== null) loop.tracer.settled(this);
+    if (this.suspension !== null) loop.tracer?.settled(this.suspension, loop.waking);
     task.wakened(this);
     if (this.waiter !== null) this.tell(this.waiter);
   }

@@ -6,7 +6,8 @@ import { OnewaitError, systemError } from './errors.ts';
 import { Loop } from './loop.ts';
 import type { Coroutine } from './operation.ts';
 import { checkMain, type Main, type Task, type TaskErrorHandler, type TaskGroup } from './task.ts';
-import { startTracer, stopTracer } from './trace/tracer.ts';
+import { activeRecording, type Recording, record, recordAsAsked } from './trace/recorder.ts';
+import { observe } from './trace/tracer.ts';
 
 export interface RunOptions {
   /** The blocking call: 'epoll' (default), 'poll' or 'select'. */
@@ -15,7 +16,7 @@ export interface RunOptions {
   onTaskError?: TaskErrorHandler | undefined;
   /** Name of the main task. */
   name?: string | undefined;
-  /** Records what happens to descriptors and tasks in this file (mode 0600). */
+  /** Records what happens to descriptors and tasks in this file (mode 0600), unless this thread is being recorded already. */
   trace?: string | undefined;
 }
 
@@ -68,8 +69,15 @@ function checkPoller(poller: unknown): PollerName {
   throw new RangeError(`options.poller must be 'epoll', 'poll' or 'select', and is ${String(poller)}`);
 }
 
-let hosted: { loop: Loop; poller: PollerName } | null = null;
+let hosted: { loop: Loop; poller: PollerName; recording: Recording | null } | null = null;
 const runs = new Set<Run<unknown>>();
+
+/** What the options or the environment ask for. Returns a recording that is the run's own, and ends with it. */
+function beginRecording({ trace }: RunOptions): Recording | null {
+  if (trace !== undefined && activeRecording() === null) return record(trace);
+  recordAsAsked();
+  return null;
+}
 
 /**
  * Runs `main` on the loop, hosted by Node: everything of Node keeps working, while ours is the program's only blocking call.
@@ -95,24 +103,29 @@ export async function run<T>(main: Main<T>, options: RunOptions = {}): Promise<T
         `the loop runs on ${hosted!.poller}, and cannot change to ${poller} meanwhile`,
       );
     hosted?.loop.selector.close();
-    hosted = { loop: new Loop(new NativeDriver(poller), false), poller };
+    hosted = { loop: new Loop(new NativeDriver(poller), false), poller, recording: null };
   }
   const { loop } = hosted;
-  if (options.trace !== undefined) startTracer(loop, options.trace);
+  hosted.recording ??= beginRecording(options);
+  observe(loop);
   setLoop(loop);
   loop.start();
   return new Promise<T>((resolve, reject) => {
     const run = new Run<T>(loop, main, options, () => {
       runs.delete(run as Run<unknown>);
+      loop.runs.delete(run);
       if (runs.size === 0) {
         loop.stop();
-        stopTracer(loop);
+        hosted!.recording?.stop();
+        hosted!.recording = null;
+        observe(loop);
         setLoop(null);
       }
       if (run.main.state === 'done') resolve(run.main.outcome as T);
       else reject(run.main.outcome);
     });
     runs.add(run as Run<unknown>);
+    loop.runs.add(run);
   });
 }
 
@@ -131,12 +144,15 @@ export function runBlocking<T>(main: Coroutine<T> | (() => Coroutine<T>), option
       'ERR_LOOP_RUNNING',
       'a loop is running on this thread already; use spawn() or scope() inside it',
     );
-  const driver = new NativeDriver(poller);
-  const loop = new Loop(driver, true);
-  setLoop(loop);
+  const recording = beginRecording(options);
+  let loop: Loop | null = null;
   try {
-    if (options.trace !== undefined) startTracer(loop, options.trace);
+    const driver = new NativeDriver(poller);
+    loop = new Loop(driver, true);
+    observe(loop);
+    setLoop(loop);
     const run = new Run<T>(loop, main, options, () => {});
+    loop.runs.add(run);
     while (!run.over) {
       if (loop.stuck) throw deadlock(run.tasks);
       const result = driver.run();
@@ -146,9 +162,9 @@ export function runBlocking<T>(main: Coroutine<T> | (() => Coroutine<T>), option
     if (run.main.state === 'done') return run.main.outcome as T;
     throw run.main.outcome;
   } finally {
-    stopTracer(loop);
+    recording?.stop();
     setLoop(null);
-    loop.selector.close();
+    loop?.selector.close();
   }
 }
 

@@ -142,6 +142,9 @@ class Children extends Trap<void> {
   override get foreign(): boolean {
     return [...this.scope.tasks].every((task) => task.foreign);
   }
+  override get within(): Iterable<Task> {
+    return this.scope.tasks;
+  }
   protected override get shielded(): boolean {
     return true;
   }

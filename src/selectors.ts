@@ -6,6 +6,7 @@
 
 import { OnewaitError, systemError } from './errors.ts';
 import { type NativePoller, native } from './native.ts';
+import { recordAsAsked } from './trace/recorder.ts';
 import { fileDescriptor, integer } from './validate.ts';
 
 /** Ready to read, or at its end, or failed: a read will not block. */
@@ -58,6 +59,7 @@ export abstract class Selector {
   #closed = false;
 
   constructor(kind: PollerKind) {
+    recordAsAsked();
     this.#kind = kind;
     this.poller = new native.Poller(kind);
     const fd = this.poller.fileno();

@@ -197,13 +197,18 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
     return this.generator === null && this.body === null;
   }
 
+  /** The tasks of the scopes that it is in, which it waits for. @internal */
+  *children(): Generator<Task, void, undefined> {
+    for (const trap of this.waits()) yield* trap.within;
+  }
+
   private get self(): Task {
     return this as unknown as Task;
   }
 
   private start(body: Main<T>): void {
     this.body = null;
-    this.loop.tracer?.resume(this.self, null);
+    this.loop.tracer?.start(this.self);
     if (typeof body !== 'function') {
       this.generator = body;
       this.step();

@@ -62,7 +62,7 @@ test('a reader that goes away early is no error, for help and for a trace', asyn
   // Long enough to fill any pipe: a header and 20,000 turns of libuv.
   const header = Buffer.alloc(48);
   header.write('1WAITTRC');
-  header.writeUInt32LE(1, 8);
+  header.writeUInt32LE(2, 8);
   header.writeUInt32LE(48, 12);
   const record = Buffer.alloc(48);
   record[8] = 10;

@@ -128,7 +128,7 @@ export function openDescriptors(): number {
 /** What native code recorded while `action` ran: the oracle for what the kernel was asked. */
 export function recorded(action: () => void): TraceRecord[] {
   const path = join(folder(), 'trace');
-  checked('open', native.traceOpen(path, 1 << 16), { address: path });
+  checked('open', native.traceOpen(path, 1 << 16, false, 0, 0), { address: path });
   try {
     action();
   } finally {

@@ -116,10 +116,12 @@ describe('functions', () => {
       'socketError',
       'socketName',
       'traceClose',
-      'traceEvent',
+      'traceDump',
+      'traceMemory',
       'traceOpen',
-      'traceTask',
+      'traceRoom',
       'traceText',
+      'traceTick',
       'write',
     ]);
   });
@@ -129,7 +131,8 @@ describe('functions', () => {
     fc.assert(
       fc.property(args, hostile, (args, receiver) => {
         // A trace would be a file by the name that was made up.
-        if (name === 'traceOpen' && typeof args[0] === 'string') args[0] = '/nonexistent/trace';
+        if ((name === 'traceOpen' || name === 'traceDump') && typeof args[0] === 'string')
+          args[0] = '/nonexistent/trace';
         const answer = refusedOrAnswered(() => Reflect.apply(call as Anything, receiver, args));
         if (['listen', 'connect', 'openSpare'].includes(name)) closeAnswer(answer);
         else if (typeof answer === 'number') expect(answer).toBeLessThanOrEqual(0);
@@ -223,7 +226,7 @@ describe('functions', () => {
 
   test('a path or an address is not cut short at a NUL', () => {
     const path = join(folder(), 'trace');
-    expect(thrown(() => native.traceOpen(`${path}\0.txt`, 16))).toBeInstanceOf(TypeError);
+    expect(thrown(() => native.traceOpen(`${path}\0.txt`, 16, false, 0, 0))).toBeInstanceOf(TypeError);
     expect(existsSync(path)).toBe(false);
     for (const name of ['listen', 'connect'] as const) {
       expect(thrown(() => (native[name] as Anything)('127.0.0.1\0evil', 0, 1, false))).toBeInstanceOf(TypeError);

@@ -11,6 +11,7 @@ import { run, runBlocking, sleep, spawn, tcp } from '../src/index.ts';
 import { native } from '../src/native.ts';
 import { readTrace, type TraceRecord } from '../src/trace/reader.ts';
 import { Kind, RECORD_BYTES } from '../src/trace/record.ts';
+import { Ring } from '../src/trace/ring.ts';
 import { TraceFormatter } from '../src/trace/show.ts';
 import { Child, cli, echoServer, folder, needs, onewait, script } from './processes.ts';
 import { until } from './until.ts';
@@ -305,9 +306,13 @@ describe('a trace', () => {
 
   test('counts what its ring had no room for, and says so', () => {
     const path = join(folder(), 'trace');
-    expect(native.traceOpen(path, 1)).toBe(0);
+    expect(native.traceOpen(path, 1, false, 0, 0)).toBe(0);
+    const ring = new Ring(native.traceMemory()!);
     const written = 200_000;
-    for (let i = 0; i < written; i++) native.traceEvent(Kind.timer, 0, 1, -1, 0, 0, i);
+    for (let i = 0; i < written; i++) {
+      ring.write(i, Kind.timer, 0, 0, -1, 0, 1, i);
+      if (i % 100 === 0) native.traceTick();
+    }
     const lost = native.traceClose();
     expect(lost).toBeGreaterThan(0);
     const all = records(path);
@@ -319,7 +324,7 @@ describe('a trace', () => {
     let next = 0;
     for (const record of all) {
       if (record.kind === Kind.lost) next += record.result;
-      else expect(record.arg).toBe(next++);
+      else if (record.kind === Kind.timer) expect(record.arg).toBe(next++);
     }
     expect(next).toBe(written);
     expect(show(path).some((line) => /\.\.\. \d+ records lost: the ring was full$/.test(line))).toBe(true);
@@ -336,17 +341,17 @@ describe('a trace', () => {
     const port = Number((await child.says(/:(\d+)$/m))[1]);
     const socket = await dial(port);
     for (let i = 0; i < 150; i++) await ask(socket, 10);
-    await until('the file is full', () => statSync(path).size === 16 * 1024);
+    await until('the file is full', () => statSync(path).size > 16 * 1024 - RECORD_BYTES);
     for (let i = 0; i < 20; i++) await ask(socket, 10);
     socket.destroy();
     child.process.kill('SIGINT');
     const { code, stderr } = await child.end();
     expect(code).toBe(130);
-    expect(stderr).toMatch(/ONEWAIT_TRACE_LOST\] Warning: the trace is not complete: \d+ records are missing/);
+    expect(stderr).toMatch(/ONEWAIT_TRACE_LOST\] Warning: the trace .* is not complete: \d+ records are missing/);
     const shown = await onewait(['trace', 'show', path]).end();
     expect(shown.stdout.split('\n').length).toBeGreaterThan(200);
-    expect(shown.stderr).toMatch(/^onewait: .*ends in the middle of a record, at offset \d+: it was cut off\n$/);
-    expect(shown.code).toBe(1);
+    expect(shown.stdout).toMatch(/\.\.\. \d+ records lost[^\n]*\n$/);
+    expect(shown).toMatchObject({ code: 0, stderr: '' });
   });
 });
 

@@ -5,7 +5,7 @@ import { isatty } from 'node:tty';
 import { PROGRAMS, type Program, type ProgramOptions } from '../article/programs.ts';
 import { flush } from '../article/terminal.ts';
 import { type Coroutine, spawn } from '../index.ts';
-import { openTrace } from '../trace/tracer.ts';
+import { record } from '../trace/recorder.ts';
 import { say } from './say.ts';
 import { runUntilSignal } from './signals.ts';
 
@@ -42,7 +42,7 @@ export async function runProgram(
   const settings: ProgramOptions = { ...options, port: options.port ?? program.port ?? 0 };
   if (program.literal) {
     // Nothing of Node runs meanwhile, handlers of signals neither: the signal itself ends it.
-    if (trace !== undefined) openTrace(trace);
+    if (trace !== undefined) record(trace);
     await main(settings);
     return 0;
   }

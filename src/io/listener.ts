@@ -128,6 +128,11 @@ export class Listener implements DescriptorHandler {
   // --- for the loop -------------------------------------------------------------------------------------------------------
 
   /** @internal */
+  get listens(): boolean {
+    return true;
+  }
+
+  /** @internal */
   get actingFor(): Task | null {
     return this.acceptors[0]?.task ?? null;
   }
@@ -169,16 +174,7 @@ export class Listener implements DescriptorHandler {
 
   private adopt(fd: number, accept: Accept): Stream {
     const stream = new Stream(this.loop, this.loop.attach(fd, this), this.highWaterMark);
-    const { tracer } = this.loop;
-    if (tracer !== null) {
-      const peer = stream.remoteAddress;
-      tracer.open(
-        fd,
-        OpenKind.accepted,
-        `tcp ${peer === undefined ? '?' : `${peer.address}:${peer.port}`}`,
-        accept.task,
-      );
-    }
+    this.loop.tracer?.open(fd, OpenKind.accepted, accept.task);
     return stream;
   }
 

@@ -64,12 +64,7 @@ function listen(options: ListenOptions = {}): Operation<Listener> {
       port,
     });
     const listener = new Listener(loop, fd, native.socketName(fd, false) as SocketAddress, highWaterMark);
-    loop.tracer?.open(
-      fd,
-      OpenKind.listening,
-      `tcp listening on ${listener.address.address}:${listener.address.port}`,
-      task,
-    );
+    loop.tracer?.open(fd, OpenKind.listening, task);
     return listener;
   });
 }
@@ -87,7 +82,7 @@ function connect(options: ConnectOptions): Operation<Stream> {
       try {
         const descriptor = yield* new Connect(address, port, signal);
         const stream = new Stream(loop, descriptor, highWaterMark);
-        loop.tracer?.open(stream.fd, OpenKind.connected, `tcp ${address}:${port}`, currentTask());
+        loop.tracer?.open(stream.fd, OpenKind.connected, currentTask());
         return stream;
       } catch (error) {
         if ((error as { syscall?: unknown }).syscall !== 'connect') throw error;

@@ -129,6 +129,12 @@ export class TraceReader {
     }
   }
 
+  /** How many records the disk had no room for, as far as is known by now: the writer notes it at its end. */
+  get missing(): number {
+    const head = Buffer.alloc(HEADER_BYTES);
+    return readSync(this.fd, head, 0, HEADER_BYTES, 0) < HEADER_BYTES ? 0 : head.readUInt32LE(36);
+  }
+
   /** To be called where no more will come. @throws TraceError when the file ends within a record */
   finish(): void {
     if (this.end > this.start)
@@ -157,7 +163,7 @@ export class TraceReader {
       );
     if (version < VERSION)
       throw new TraceError(path, `is of format ${version}, which only onewait before 0.1.0 wrote; record it anew`);
-    if (head.readUInt32LE(12) !== RECORD_BYTES)
+    if (head.readUInt16LE(12) !== RECORD_BYTES)
       throw new TraceError(path, 'is damaged: the size of its records, at offset 12, is wrong');
     return { wallClockMs: Number(head.readBigUInt64LE(16) / 1_000_000n), pid: head.readUInt32LE(32) };
   }
@@ -237,8 +243,26 @@ export function readTrace(path: string): { header: TraceHeader; records: Generat
 
 function* recordsOf(reader: TraceReader): Generator<TraceRecord, void, undefined> {
   try {
-    for (let record = reader.next(); record !== null; record = reader.next()) yield record;
+    let last: TraceRecord | null = null;
+    for (let record = reader.next(); record !== null; record = reader.next()) {
+      last = record;
+      yield record;
+    }
     reader.finish();
+    const { missing } = reader;
+    if (missing > 0 && last !== null)
+      yield {
+        ...last,
+        kind: Kind.lost,
+        code: 0,
+        mask: 0,
+        fd: -1,
+        task: 0,
+        result: missing,
+        duration: 0,
+        arg: 0,
+        text: '',
+      };
   } finally {
     reader.close();
   }

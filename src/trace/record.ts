@@ -35,8 +35,9 @@ export const Kind = {
   thread: 15,
 } as const;
 
-/** What a text names. `payload` is what a system call took or brought, and is only there when it was asked for. */
-export const TextKind = { taskName: 1, descriptorName: 2, waitName: 3, error: 4, payload: 5 } as const;
+/** What a text names. `payload` is what a system call took or brought, and is only there when
+ * it was asked for; `localAddress` is the socket's own, where its name is that of its peer. */
+export const TextKind = { taskName: 1, descriptorName: 2, waitName: 3, error: 4, payload: 5, localAddress: 6 } as const;
 
 /** A text is cut into pieces of this size, each a record. */
 export const PIECE_BYTES = 24;
