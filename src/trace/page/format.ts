@@ -15,6 +15,16 @@ export function formatDuration(ns: number): string {
   return `${value.toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits })} ${name}`;
 }
 
+/** '1.20 ms', '37 ns': with three digits, for narrow columns. */
+export function formatShort(ns: number): string {
+  const [unit, name] = UNITS.find(([size]) => ns >= size) ?? UNITS[3]!;
+  return `${threeDigits(ns / unit, unit > 1)} ${name}`;
+}
+
+function threeDigits(value: number, fraction: boolean): string {
+  return value.toFixed(!fraction || value >= 100 ? 0 : value >= 10 ? 1 : 2);
+}
+
 /** '1.204 356 012 s': a moment, to the nanosecond. */
 export function formatMoment(ns: number): string {
   const whole = Math.floor(ns / 1e9);
@@ -31,6 +41,13 @@ export function formatBytes(bytes: number): string {
   if (bytes < 1024) return `${bytes} B`;
   const power = Math.min(4, Math.floor(Math.log2(bytes) / 10));
   return `${(bytes / 1024 ** power).toFixed(1)} ${['', 'KiB', 'MiB', 'GiB', 'TiB'][power]}`;
+}
+
+/** '64', '1.5 K': bytes for narrow columns. */
+export function formatBytesShort(bytes: number): string {
+  return formatBytes(bytes).replace(/ (B|(\w)iB)$/, (_, unit: string, letter: string) =>
+    unit === 'B' ? '' : ` ${letter}`,
+  );
 }
 
 /** '1 span', '2 spans'. */

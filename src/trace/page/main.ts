@@ -186,12 +186,7 @@ class Page {
     canvas.addEventListener('pointercancel', () => {
       drag = null;
     });
-    canvas.addEventListener('pointerleave', () => {
-      this.tooltip.hide();
-      this.scene.hoverItem = -1;
-      this.scene.hoverLane = -1;
-      this.changed();
-    });
+    canvas.addEventListener('pointerleave', () => this.leave());
     canvas.addEventListener('dblclick', () => this.frameChosen());
     canvas.addEventListener(
       'wheel',
@@ -204,8 +199,7 @@ class Page {
           view.pan((event.deltaX || event.deltaY) * unit);
         else view.zoom(1.0018 ** (event.deltaY * unit), x - NAMES_WIDTH);
         event.preventDefault();
-        this.tooltip.hide();
-        this.changed();
+        this.leave();
       },
       { passive: false },
     );
@@ -214,6 +208,14 @@ class Page {
       view.scrollTo(scroller.scrollTop);
       this.changed();
     });
+  }
+
+  /** Nothing is pointed at. */
+  private leave(): void {
+    this.tooltip.hide();
+    this.scene.hoverItem = -1;
+    this.scene.hoverLane = -1;
+    this.changed();
   }
 
   private place(event: MouseEvent): { x: number; y: number } {

@@ -3,7 +3,7 @@
 
 import { Item, type Lane, type Trace } from './data.ts';
 import { titleOf } from './details.ts';
-import { formatBytes, formatCount, formatDuration, formatMoment } from './format.ts';
+import { formatBytesShort, formatCount, formatDuration, formatMoment, formatShort } from './format.ts';
 
 const ROW_PX = 24;
 const SPARE_ROWS = 6;
@@ -57,7 +57,7 @@ export class Table {
     this.columns = [
       { title: 'Lane', cell: (lane) => trace.lanes[lane]!.name },
       { title: 'Calls', cell: (lane) => formatCount(this.calls[lane]!), order: (lane) => this.calls[lane]! },
-      { title: 'Bytes', cell: (lane) => formatBytes(this.bytes[lane]!), order: (lane) => this.bytes[lane]! },
+      { title: 'Bytes', cell: (lane) => formatBytesShort(this.bytes[lane]!), order: (lane) => this.bytes[lane]! },
       { title: 'Waits', cell: (lane) => this.time(lane, waits), order: (lane) => waits(trace, lane) },
       { title: 'Runnable', cell: (lane) => this.time(lane, runnable), order: (lane) => runnable(trace, lane) },
       { title: 'Busy', cell: (lane) => this.time(lane, busy), order: (lane) => busy(trace, lane) },
@@ -194,7 +194,7 @@ export class Table {
 
   private time(lane: number, of: (trace: Trace, lane: number) => number): string {
     const ns = of(this.trace, lane);
-    return ns === 0 ? '' : formatDuration(ns);
+    return ns === 0 ? '' : formatShort(ns);
   }
 
   /** Calls and bytes of each descriptor, and of each task what it did with descriptors. */
