@@ -16,7 +16,7 @@ export const TOP: number = AXIS_HEIGHT + OVERVIEW_HEIGHT;
 const BAR = { from: 3, to: 23 };
 const WAITING = { from: 6, to: 20 };
 const MAX_LABELS = 800;
-const MIN_LABEL_PX = 34;
+const MIN_LABEL_PX = 46;
 /** More arrows than this would hide what they connect: then only those of the chosen lane are drawn. */
 const MAX_ARROWS = 250;
 const FONT = '11px ui-sans-serif, system-ui, "DejaVu Sans", sans-serif';
@@ -223,7 +223,7 @@ export class Painter {
             look.strength = scene.matches === null || scene.matches[trace.name[item]!] === 1 ? 1 : 0.25;
             return look;
           };
-    const range = this.raster.series(trace, view, scale, lane.index, kind, pixels[color], each);
+    const range = this.raster.series(trace, view, scale, lane.index, kind, pixels[color], each, kind === Item.runnable);
     if (labelled !== null && range !== null) this.label(range, kind, color, labelled);
   }
 
@@ -244,8 +244,23 @@ export class Painter {
       const from = Math.max(0, view.pxAt(trace.begin[i]!));
       const to = Math.min(view.width, view.pxAt(trace.end[i]!));
       if (to - from < MIN_LABEL_PX) continue;
-      labels.push({ text: this.caption(i, kind), from, to, y, color: textColor });
+      const room = kind === Item.awaited ? this.clearOfCalls(trace.lane[i]!, from, to) : { from, to };
+      if (room.to - room.from < MIN_LABEL_PX) continue;
+      labels.push({ text: this.caption(i, kind), ...room, y, color: textColor });
     }
+  }
+
+  /** The first stretch of a lane, between two places of it, that has room for a label and no system call. */
+  private clearOfCalls(lane: number, from: number, to: number): { from: number; to: number } {
+    const { trace, view } = this;
+    const { first, last } = itemsWithin(trace, lane, Item.syscall, view.timeAt(from), view.timeAt(to));
+    let left = from;
+    for (let i = first; i < last; i++) {
+      const begin = view.pxAt(trace.begin[i]!);
+      if (begin - left >= MIN_LABEL_PX) return { from: left, to: begin };
+      left = Math.max(left, view.pxAt(trace.end[i]!));
+    }
+    return { from: left, to };
   }
 
   private caption(item: number, kind: number): string {

@@ -7,8 +7,9 @@
 import { lowerBound, type Trace } from './data.ts';
 import type { View } from './view.ts';
 
-/** What is there at all is at least so strong. */
+/** What is there at all is at least so strong; more where it must not be missed, less where it would hide what is. */
 const FAINTEST = 0.3;
+const FAINTEST_BEHIND = 0.06;
 /** Up to so many spans per pixel are drawn one by one. */
 const SPANS_PER_PIXEL = 1.5;
 
@@ -76,7 +77,7 @@ export class Raster {
   }
 
   /** Part of the row in one colour; the pixels at its ends by how much of them it has. */
-  bar(from: number, to: number, color: Pixel, strength = 1): void {
+  bar(from: number, to: number, color: Pixel, strength = 1, faintest = FAINTEST): void {
     const { row, width } = this;
     const left = Math.max(0, from);
     const right = Math.min(width, to);
@@ -85,7 +86,7 @@ export class Raster {
     const last = Math.min(width - 1, Math.ceil(right) - 1);
     if (first === last) {
       // Short of a pixel, so stronger than its share.
-      row[first] = mix(row[first]!, color, strength * Math.min(1, FAINTEST + right - left));
+      row[first] = mix(row[first]!, color, strength * Math.min(1, faintest + right - left));
       return;
     }
     row[first] = mix(row[first]!, color, strength * (first + 1 - left));
@@ -96,7 +97,8 @@ export class Raster {
 
   /**
    * Paints the items of a series into the row. Returns those in view when they were drawn one by one, null when they were too many for that.
-   * `scale` is device pixels per pixel of CSS. `colorOf` may give some items another colour, and how strong they are.
+   * `scale` is device pixels per pixel of CSS. `each` may give some items another colour, and how strong they are. What is painted over by other
+   * series is `behind`: where pixels are short of room, those prevail.
    */
   series(
     trace: Trace,
@@ -106,24 +108,26 @@ export class Raster {
     kind: number,
     color: Pixel,
     each?: (item: number) => { color: Pixel; strength: number },
+    behind = false,
   ): Range | null {
     const range = itemsWithin(trace, lane, kind, view.from, view.to);
     const { first, last } = range;
     const nsPerPx = view.nsPerPx / scale;
     if (last - first > this.width * SPANS_PER_PIXEL) {
-      this.density(trace, view.from, nsPerPx, trace.series(lane, kind), first, color);
+      this.density(trace, view.from, nsPerPx, trace.series(lane, kind), first, color, behind);
       return null;
     }
     const gap = scale;
+    const faintest = behind ? FAINTEST_BEHIND : FAINTEST;
     for (let i = first; i < last; i++) {
       const from = (trace.begin[i]! - view.from) / nsPerPx;
       let to = (trace.end[i]! - view.from) / nsPerPx;
       // So that two spans side by side are two.
       if (to - from > 4 * gap) to -= gap;
-      if (each === undefined) this.bar(from, Math.max(to, from + 0.05), color);
+      if (each === undefined) this.bar(from, Math.max(to, from + 0.05), color, 1, faintest);
       else {
         const look = each(i);
-        this.bar(from, Math.max(to, from + 0.05), look.color, look.strength);
+        this.bar(from, Math.max(to, from + 0.05), look.color, look.strength, faintest);
       }
     }
     return range;
@@ -136,6 +140,7 @@ export class Raster {
     [seriesFirst, seriesLast]: [number, number],
     inView: number,
     color: Pixel,
+    behind: boolean,
   ): void {
     const { row, width } = this;
     const { begin } = trace;
@@ -151,9 +156,11 @@ export class Raster {
       while (after + step < seriesLast && begin[after + step]! < t) step *= 2;
       after = lowerBound(begin, t, after, Math.min(seriesLast, after + step + 1));
       const now = trace.coveredUntil(t, seriesFirst, after);
-      const share = Math.min(1, (now - covered) / nsPerPx);
-      if (after > before || share > 0 || present)
-        row[x] = mix(row[x]!, color, FAINTEST + (1 - FAINTEST) * Math.sqrt(Math.max(0, share)));
+      const share = Math.max(0, Math.min(1, (now - covered) / nsPerPx));
+      if (after > before || share > 0 || present) {
+        const strength = behind ? share : FAINTEST + (1 - FAINTEST) * Math.sqrt(share);
+        row[x] = mix(row[x]!, color, strength);
+      }
       present = false;
       covered = now;
     }
