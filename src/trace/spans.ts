@@ -194,7 +194,8 @@ export class Spans {
     const name = record.kind === Kind.control ? 'epoll_ctl' : (SYSCALLS[record.code] ?? '?');
     if (record.fd < 0) return;
     const { track } = this.descriptor(state, record);
-    const task = record.task === 0 ? null : this.task(state, record).track;
+    // A task may have ended before its descriptor is closed on its behalf: it does not come to life again for that.
+    const task = state.tasks.get(record.task)?.track ?? null;
     this.span(track, 'syscall', record.t, record.duration, name, task, record);
   }
 
