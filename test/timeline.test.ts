@@ -331,6 +331,18 @@ test('what the trace says is shown as text, whatever it says', async () => {
   expect(complaints).toEqual([]);
 });
 
+test('a descriptor that is closed for a task that has ended gives that task no second lane', async () => {
+  const at = folder();
+  const file = new TraceFile(join(at, 'trace'));
+  file.record({ t: 0, kind: Kind.spawn, task: 1 });
+  file.record({ t: 10, kind: Kind.resume, task: 1, code: WaitKind.start });
+  file.record({ t: 20, kind: Kind.end, task: 1, code: EndKind.failed });
+  file.record({ t: 30, kind: Kind.syscall, code: SYSCALLS.indexOf('close'), fd: 9, task: 1, duration: 5 });
+  file.close();
+  const { page } = await open(await timelineOf(join(at, 'trace')));
+  expect(await page.locator('#table .link').allTextContents()).toEqual(['wait', 'task#1', 'fd 9']);
+});
+
 test('records that were lost are told', async () => {
   const at = folder();
   const file = new TraceFile(join(at, 'trace'));

@@ -23,7 +23,7 @@ export const Item = {
   flow: 12,
   closed: 13,
 } as const;
-export const KINDS = 14;
+const KINDS = 14;
 
 export interface Lane {
   readonly index: number;

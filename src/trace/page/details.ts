@@ -45,7 +45,7 @@ export function kindOf(trace: Trace, item: number): string {
 }
 
 /** '64', or '-1 ECONNRESET'. */
-export function outcome(trace: Trace, item: number): string {
+function outcome(trace: Trace, item: number): string {
   const result = trace.result[item]!;
   return result < 0 ? `-1 ${trace.errors.get(result) ?? result}` : String(result);
 }

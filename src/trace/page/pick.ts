@@ -57,7 +57,7 @@ function nearest(trace: Trace, first: number, last: number, t: number): number {
 }
 
 /** The item that a lane shows at `t`, what does something before what waits; -1 if there is nothing. */
-export function itemAt(trace: Trace, lane: number, t: number): number {
+function itemAt(trace: Trace, lane: number, t: number): number {
   for (const kind of [Item.running, Item.runnable, Item.syscall, Item.suspended, Item.awaited, Item.blocked]) {
     const { first, last } = itemsWithin(trace, lane, kind, t, t);
     for (let i = last - 1; i >= first; i--) if (trace.begin[i]! <= t && trace.end[i]! >= t) return i;
