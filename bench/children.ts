@@ -62,8 +62,9 @@ export class Child {
 
 /** What would change a measured Node process behind our back is not handed down. */
 function cleanEnvironment(): NodeJS.ProcessEnv {
-  const { NODE_OPTIONS: _options, ONEWAIT_TRACE: _trace, ...rest } = process.env;
-  return rest;
+  return Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => name !== 'NODE_OPTIONS' && !name.startsWith('ONEWAIT_')),
+  );
 }
 
 export class Children {

@@ -38,7 +38,10 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
   const command = new Command('npm run bench --')
     .description('Measures servers: one pinned to a core, the load generator on another.')
     .addOption(
-      new Option('--suite <suite>', "what to measure: echo servers, or the article's exchange over HTTP")
+      new Option(
+        '--suite <suite>',
+        "what to measure: echo servers, the article's exchange over HTTP, or what recording a trace costs",
+      )
         .choices(SUITES.map(({ name }) => name))
         .default('echo'),
     )

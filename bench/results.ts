@@ -31,6 +31,8 @@ export interface Result {
   readonly ratioToRawEpoll: number | null;
   readonly ratioToThreads: number | null;
   readonly ratioToBlocking: number | null;
+  readonly ratioToYield: number | null;
+  readonly ratioToAwait: number | null;
   readonly valid: boolean;
   readonly whyInvalid: string | null;
   /** False where wakeups are measured and not servers: such figures are shown, and nobody is ranked by them. */
@@ -86,6 +88,8 @@ function resultOf(run: Run, plan: Plan, server: string, connections: number, int
   const toFloor = ratiosTo('ratioToRawEpoll');
   const toThreads = ratiosTo('ratioToThreads');
   const toBlocking = ratiosTo('ratioToBlocking');
+  const toYield = ratiosTo('ratioToYield');
+  const toAwait = ratiosTo('ratioToAwait');
   const idle = idleOf(run.idle, server, connections);
   const failure = run.failures.get(server);
   const valid = !interrupted && failure === undefined && counting.length > 0;
@@ -107,6 +111,8 @@ function resultOf(run: Run, plan: Plan, server: string, connections: number, int
     ratioToRawEpoll: median(toFloor),
     ratioToThreads: median(toThreads),
     ratioToBlocking: median(toBlocking),
+    ratioToYield: median(toYield),
+    ratioToAwait: median(toAwait),
     valid,
     whyInvalid: interrupted ? 'interrupted' : (failure ?? (valid ? null : lastProblem)),
     ranked: isRanked({ connections }),
@@ -118,6 +124,8 @@ function resultOf(run: Run, plan: Plan, server: string, connections: number, int
       ratioToRawEpoll: spread(toFloor),
       ratioToThreads: spread(toThreads),
       ratioToBlocking: spread(toBlocking),
+      ratioToYield: spread(toYield),
+      ratioToAwait: spread(toAwait),
     },
   };
 }

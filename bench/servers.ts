@@ -4,7 +4,8 @@
 // Every server takes the port it is told, on 127.0.0.1, prints a line that `ready` matches when it accepts connections, and
 // ends on SIGTERM.
 
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -92,6 +93,39 @@ export function serverTable(programs: string): readonly Server[] {
     onewait('yield', 'onewait, a generator per connection'),
     onewait('await', 'onewait, an async function per connection'),
   ];
+}
+
+/** The echo server in both styles, untraced, recording to a file, and with a flight recorder. */
+export function tracedTable(programs: string): readonly Server[] {
+  return serverTable(programs)
+    .filter(({ name }) => name.startsWith('onewait-'))
+    .flatMap((server) => [
+      server,
+      {
+        ...server,
+        name: `${server.name}-file`,
+        summary: `${server.summary}, recording to a file`,
+        env: { ONEWAIT_TRACE: scratchFile(server.name) },
+      },
+      {
+        ...server,
+        name: `${server.name}-flight`,
+        summary: `${server.summary}, with a flight recorder`,
+        env: { ONEWAIT_TRACE: scratchFile(server.name), ONEWAIT_TRACE_RING: '16MiB' },
+      },
+    ]);
+}
+
+let scratch: string | null = null;
+
+/** A file that is gone when the benchmark is over. */
+function scratchFile(name: string): string {
+  if (scratch === null) {
+    const folder = mkdtempSync(join(tmpdir(), 'onewait-bench-'));
+    process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+    scratch = folder;
+  }
+  return join(scratch, `${name}.trace`);
 }
 
 function isExecutable(path: string): boolean {

@@ -1,6 +1,6 @@
 // Ways of measuring: what servers are asked, which they are, whom they are compared with, and when a sample counts.
 
-import { exchangeTable, type Server, serverTable } from './servers.ts';
+import { exchangeTable, type Server, serverTable, tracedTable } from './servers.ts';
 
 /** What is sent and what must come back, where that is not the same: while servers are warmed up, every byte is verified. */
 export interface Talk {
@@ -9,10 +9,10 @@ export interface Talk {
 }
 
 /** The figures of a result that are ratios. */
-export type RatioField = 'ratioToRawEpoll' | 'ratioToThreads' | 'ratioToBlocking';
+export type RatioField = 'ratioToRawEpoll' | 'ratioToThreads' | 'ratioToBlocking' | 'ratioToYield' | 'ratioToAwait';
 
 export interface Suite {
-  readonly name: 'echo' | 'exchange';
+  readonly name: 'echo' | 'exchange' | 'trace';
   readonly title: string;
   /** What is compared with what. The first is what the chart of ratios shows. */
   readonly ratios: ReadonlyArray<{ readonly field: RatioField; readonly server: string; readonly label: string }>;
@@ -54,4 +54,18 @@ const EXCHANGE: Suite = {
   path: '/convert?amount=12.50&base=EUR&target=PLN',
 };
 
-export const SUITES: readonly Suite[] = [ECHO, EXCHANGE];
+const TRACE: Suite = {
+  name: 'trace',
+  title: 'What it costs to record a trace',
+  ratios: [
+    { field: 'ratioToYield', server: 'onewait-yield', label: '/ yield' },
+    { field: 'ratioToAwait', server: 'onewait-await', label: '/ await' },
+  ],
+  mustBeBusy: true,
+  connections: () => [64, 1000],
+  quickConnections: [64],
+  servers: tracedTable,
+  path: null,
+};
+
+export const SUITES: readonly Suite[] = [ECHO, EXCHANGE, TRACE];

@@ -44,7 +44,7 @@ const HEADER = ['server', 'rt/s', 'min-max', 'CPU us/rt', 'busy', 'p50 us', 'p99
 
 function stageLines(results: readonly Result[], suite: Report['suite']): string[] {
   const { connections, messageBytes, inFlight, ranked } = results[0]!;
-  const message = suite.name === 'echo' ? `${whole(messageBytes)} bytes` : 'HTTP requests';
+  const message = suite.name === 'exchange' ? 'HTTP requests' : `${whole(messageBytes)} bytes`;
   const title = `${connectionsOf(connections)}, ${message}, ${inFlight} in flight`;
   const header = [...HEADER, ...suite.ratios.map(({ label }) => label), 'n', 'dropped'];
   return [

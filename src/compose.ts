@@ -101,7 +101,7 @@ class Drive<T> implements Waiter, Runnable {
 
   run(): void {
     if (this.taken !== null) {
-      this.task.loop.tracer?.resume(this.task, this.taken);
+      this.task.loop.observer?.resume(this.task, this.taken);
       this.taken = null;
     }
     const before = setStepping(this.task);

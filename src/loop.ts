@@ -22,8 +22,10 @@ import type { Trap } from './operation.ts';
 import { EVENT_EDGE, EVENT_READ, EVENT_WRITE, type Selector, type SelectorKey } from './selectors.ts';
 import { type Main, Task, type TaskGroup, type TaskState } from './task.ts';
 import { type Timer, TimerHeap } from './timers.ts';
+import { subscribed } from './trace/channels.ts';
+import type { Observer } from './trace/observer.ts';
 import { OpenKind } from './trace/record.ts';
-import type { Tracer } from './trace/tracer.ts';
+import { observe } from './trace/tracer.ts';
 
 export interface Runnable {
   run(): void;
@@ -81,7 +83,10 @@ export class Loop {
   readonly blocking: boolean;
   /** On whose behalf code of Node's own runs: it is no coroutine, cannot be cancelled and never ends. */
   readonly guest: Task;
-  tracer: Tracer | null = null;
+  /** Who looks on; null when nobody does. */
+  observer: Observer | null = null;
+  /** Whether the observer is one of those who subscribed to its channels. */
+  publishing = false;
   /** Called at the end of a turn in which nothing ran and nothing is ready: what was woken before has run to its next wait. */
   readonly atRest: Set<() => void> = new Set();
   /** The runs that it drives. */
@@ -122,12 +127,13 @@ export class Loop {
   readonly dispatch = (): void => {
     this.ranSome = false;
     this.waking = true;
-    this.tracer?.turn();
+    if (subscribed() !== this.publishing) observe(this);
+    this.observer?.turn();
     try {
       this.wake();
       this.expire();
       this.waking = false;
-      this.tracer?.run();
+      this.observer?.run();
       this.run();
     } finally {
       this.waking = false;
@@ -143,6 +149,7 @@ export class Loop {
       const descriptor = this.descriptors[events[at + 1]!];
       if (descriptor === undefined || descriptor.generation !== events[at + 2]) continue;
       const kind = events[at]!;
+      if (this.observer !== null) this.observer.ready(descriptor.fd, kind === READY ? events[at + 3]! : EVENT_READ);
       if (kind === READY) this.wakeReady(descriptor, events[at + 3]!);
       else {
         descriptor.handler?.onRead(events[at + 3]!, kind === READ_PAGE ? driver.page : driver.slab, events[at + 4]!);
@@ -153,7 +160,7 @@ export class Loop {
   }
 
   private wakeReady(descriptor: Descriptor, events: number): void {
-    this.tracer?.onBehalfOf(descriptor.handler?.actingFor ?? this.guest);
+    this.observer?.onBehalfOf(descriptor.handler?.actingFor ?? this.guest);
     let unwanted = 0;
     if (events & EVENT_READ && !this.wakeOne(descriptor.readers) && !descriptor.handler?.onReadable())
       unwanted |= EVENT_READ | EVENT_EDGE;
@@ -208,7 +215,7 @@ export class Loop {
   spawn<T>(main: Main<T>, name: string | undefined, group: TaskGroup, shielded = false): Task<T> {
     const task = new Task<T>(this, ++this.taskIds, main, name, group, shielded);
     group.tasks.add(task as unknown as Task);
-    this.tracer?.spawn(task as unknown as Task, currentTask());
+    this.observer?.spawn(task as unknown as Task, currentTask());
     this.enqueue(task);
     return task;
   }
@@ -265,7 +272,7 @@ export class Loop {
 
   /** A task has ended. Whether anybody cares for its failure is known when the turn is over. */
   ended(task: Task, status: TaskState, result: unknown): void {
-    this.tracer?.end(task, status, result);
+    this.observer?.end(task, status, result);
     if (status === 'failed') this.failures.push(task);
     // An async function ends between turns. What follows from it, a report or the end of its run, is due in the next, which must come.
     this.driver.setRunnable(true);
@@ -278,7 +285,7 @@ export class Loop {
       const fd = task.letGo(!task.wasJoined);
       if (task.wasJoined) continue;
       task.adopt();
-      if (task.group.onTaskError === undefined) this.tracer?.unhandled();
+      if (task.group.onTaskError === undefined) this.observer?.unhandled(task);
       if (task.group.onTaskError === undefined) process.stderr.write(failureReport(task, fd));
       else task.group.onTaskError(task.outcome, task);
     }
@@ -355,7 +362,7 @@ export class Loop {
     let descriptor = this.descriptors[fd];
     if (descriptor === undefined) {
       descriptor = new Descriptor(fd, null);
-      this.tracer?.open(fd, OpenKind.found, trap.task);
+      this.observer?.open(fd, OpenKind.found, trap.task);
       this.watch(descriptor, event);
       this.descriptors[fd] = descriptor;
     } else if (descriptor.handler !== null || descriptor.interest === 0) {
@@ -447,7 +454,7 @@ export class Loop {
 
   /** Gives the blocking call back to libuv. */
   stop(): void {
-    this.tracer?.onBehalfOf(this.guest);
+    this.observer?.onBehalfOf(this.guest);
     this.flush();
     this.reference(false);
     this.hosted = false;

@@ -14,7 +14,7 @@ import { currentTask } from './current.ts';
 import { isSystemError, OnewaitError } from './errors.ts';
 import type { Runnable } from './loop.ts';
 import type { Task } from './task.ts';
-import type { Suspension } from './trace/tracer.ts';
+import type { Suspension } from './trace/observer.ts';
 
 /** Something to wait for: `yield*` it in a generator, `await` it in an async function. Lazy, and good for one wait. */
 export interface Operation<T> extends PromiseLike<T> {
@@ -61,9 +61,11 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
   private readonly signal: AbortSignal | undefined;
 
   constructor(signal?: AbortSignal) {
-    this.task = currentTask();
+    const task = currentTask();
+    this.task = task;
     this.signal = signal;
-    this.task.unused++;
+    task.unused++;
+    if (task.loop.observer !== null && task.awaits) task.loop.observer.made(this as Trap);
   }
 
   /** Registers the wait, or settles it at once. */
@@ -160,8 +162,8 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
   run(): void {
     const { waiter } = this;
     if (typeof waiter !== 'function') return; // taken over, or back, since
-    const { tracer } = this.task.loop;
-    if (tracer !== null) tracer.resume(this.task, this as Trap);
+    const { observer } = this.task.loop;
+    if (observer !== null) observer.resume(this.task, this as Trap);
     waiter(this.state === SUCCEEDED ? this.value : Promise.reject(this.value));
   }
 
@@ -279,8 +281,8 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
       this.value = signal.reason;
       return;
     }
-    const { tracer } = task.loop;
-    if (tracer !== null) tracer.onBehalfOf(task);
+    const { observer } = task.loop;
+    if (observer !== null) observer.onBehalfOf(task);
     try {
       this.begin();
     } catch (error) {
@@ -305,7 +307,7 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     const { task } = this;
     const { loop } = task;
     if (this.wakeable) loop.release();
-    if (this.suspension !== null) loop.tracer?.settled(this.suspension, loop.waking);
+    if (this.suspension !== null) loop.observer?.settled(this.suspension, loop.waking);
     task.wakened(this);
     if (this.waiter !== null) this.tell(this.waiter);
   }
@@ -397,8 +399,8 @@ class Delivery implements Waiter, Runnable, PromiseLike<unknown> {
 
   run(): void {
     const { trap } = this;
-    const { tracer } = trap.task.loop;
-    if (tracer !== null) tracer.resume(trap.task, trap);
+    const { observer } = trap.task.loop;
+    if (observer !== null) observer.resume(trap.task, trap);
     const callback = trap.succeeded ? this.onFulfilled : this.onRejected;
     try {
       this.finish(typeof callback === 'function' ? callback(trap.value) : trap.take());

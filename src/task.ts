@@ -5,7 +5,7 @@
 //   hear of the cancellation of what surrounds it.
 // - Whoever joins gets the outcome. A failure that nobody joined by the end of the turn is reported once, by the loop.
 
-import { currentTask, getLoop, Identity, isRunning, runAs, setStepping } from './current.ts';
+import { currentTask, getLoop, Identity, isRunning, isStepping, runAs, setStepping } from './current.ts';
 import { Cancelled, OnewaitError } from './errors.ts';
 import type { Loop, Runnable } from './loop.ts';
 import { type Coroutine, type Operation, Trap, type Waiter } from './operation.ts';
@@ -63,6 +63,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   private joiners: Join<T>[] | null = null;
   private joined = false;
   private over = false;
+  private starting = false;
   private taken: Trap | null = null;
   private share = SHARE;
 
@@ -146,7 +147,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
 
   /** Its generator's trap is settled. @internal */
   settled(trap: Trap): void {
-    if (this.loop.tracer !== null) this.taken = trap;
+    if (this.loop.observer !== null) this.taken = trap;
     this.loop.enqueue(this);
   }
 
@@ -157,8 +158,8 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
       this.alsoPending ??= new Set();
       this.alsoPending.add(trap);
     }
-    const { tracer } = this.loop;
-    if (tracer !== null) tracer.suspend(this.self, trap);
+    const { observer } = this.loop;
+    if (observer !== null) observer.suspend(this.self, trap);
   }
 
   /** Whether it may go on at once from a wait that was over before it began. If not, it has to go through the ready queue. @internal */
@@ -197,6 +198,11 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
     return this.generator === null && this.body === null;
   }
 
+  /** Whether what runs is its async function, which V8 will suspend, and no generator, be it its own or one of ours that it awaits. @internal */
+  get awaits(): boolean {
+    return this.starting || (this.generator === null && !isStepping());
+  }
+
   /** The tasks of the scopes that it is in, which it waits for. @internal */
   *children(): Generator<Task, void, undefined> {
     for (const trap of this.waits()) yield* trap.within;
@@ -208,7 +214,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
 
   private start(body: Main<T>): void {
     this.body = null;
-    this.loop.tracer?.start(this.self);
+    this.loop.observer?.start(this.self);
     if (typeof body !== 'function') {
       this.generator = body;
       this.step();
@@ -217,7 +223,12 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
     let made: unknown;
     let promise = false;
     try {
-      made = runAs(this.self, body);
+      this.starting = true;
+      try {
+        made = runAs(this.self, body);
+      } finally {
+        this.starting = false;
+      }
       // Anything may have come back, also something that throws when it is looked at.
       if (isGenerator<T>(made)) this.generator = made;
       else if (isOperation<T>(made)) this.generator = delegate(made);
@@ -256,7 +267,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   private step(foreign: unknown = undefined): void {
     const generator = this.generator!;
     if (this.taken !== null) {
-      this.loop.tracer?.resume(this.self, this.taken);
+      this.loop.observer?.resume(this.self, this.taken);
       this.taken = null;
     }
     const before = setStepping(this.self);

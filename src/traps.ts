@@ -77,7 +77,7 @@ class Sleep extends Trap<void> implements Timer {
     this.task.loop.timers.remove(this);
   }
   expire(lateMs: number): void {
-    this.task.loop.tracer?.timer(this.task, lateMs);
+    this.task.loop.observer?.timer(this.task, lateMs);
     this.succeed(undefined);
   }
   override describe(): string {

@@ -104,7 +104,7 @@ export function script(
   source: string,
   options: { wrap?: readonly string[]; args?: readonly string[]; env?: NodeJS.ProcessEnv } = {},
 ): Child {
-  const code = `import { all, race, run, runBlocking, scope, sleep, spawn, tcp, timeout } from ${JSON.stringify(library)};\n${source}`;
+  const code = `import { all, race, readable, run, runBlocking, scope, sleep, spawn, tcp, timeout, yieldNow } from ${JSON.stringify(library)};\n${source}`;
   const command = [
     ...(options.wrap ?? []),
     process.execPath,

@@ -418,7 +418,7 @@ describe('a reader', () => {
         }
         await spawn(
           async () => {
-            throw new Error('for the trace');
+            throw new Error('for the trace, at some length');
           },
           { name: 'failing task' },
         ).then(undefined, () => {});
@@ -467,27 +467,44 @@ describe('a reader', () => {
     ['cut off in its first record', (bytes) => bytes.subarray(0, 60), /middle of a record, at offset 48/],
     ['cut off in its last record', (bytes) => bytes.subarray(0, bytes.length - 1), /middle of a record, at offset \d+/],
     [
-      'cut off before the text of a name',
-      (bytes) => bytes.subarray(0, afterText(bytes)),
-      /middle of a record, at offset \d+/,
+      'cut off within a name',
+      (bytes) => bytes.subarray(0, firstOf(bytes, 'Error: for the trace') + 48),
+      /ends in the middle of a text, at offset \d+/,
     ],
     ['of a newer version', (bytes) => patched(bytes, (copy) => copy.writeUInt32LE(7, 8)), /newer onewait \(format 7/],
     ['of no version', (bytes) => patched(bytes, (copy) => copy.writeUInt32LE(0, 8)), /offset 8/],
-    ['of other records', (bytes) => patched(bytes, (copy) => copy.writeUInt32LE(1 << 30, 12)), /offset 12/],
+    ['of other records', (bytes) => patched(bytes, (copy) => copy.writeUInt16LE(47, 12)), /offset 12/],
     [
       'of an unknown kind',
       (bytes) => patched(bytes, (copy) => copy.writeUInt8(200, 48 + 48 + 8)),
       /offset 96: there is no kind 200/,
     ],
     [
-      'of a huge text',
-      (bytes) => patched(bytes, (copy) => copy.writeBigInt64LE(1n << 40n, afterText(copy) - 24)),
-      /a text of 1099511627776 bytes/,
+      'of a piece of text that is too long',
+      (bytes) => patched(bytes, (copy) => copy.writeUInt16LE(25, firstOf(copy, 'main') + 10)),
+      /offset \d+: a piece of 25 bytes/,
     ],
     [
-      'of a negative text',
-      (bytes) => patched(bytes, (copy) => copy.writeBigInt64LE(-1n, afterText(copy) - 24)),
-      /a text of -1 bytes/,
+      'of a text without end',
+      (bytes) => {
+        const piece = Buffer.alloc(48);
+        piece[8] = Kind.text;
+        piece.writeUInt16LE(0xc018, 10);
+        const first = Buffer.from(piece);
+        first.writeUInt16LE(0x8018, 10);
+        return Buffer.concat([bytes, first, ...Array.from({ length: 200 }, () => piece)]);
+      },
+      /offset \d+: a text of more than 4096 bytes/,
+    ],
+    [
+      'of a time that is none',
+      (bytes) => patched(bytes, (copy) => copy.writeDoubleLE(Number.NaN, 96)),
+      /offset 96: a record holds what is no such number/,
+    ],
+    [
+      'of a negative time',
+      (bytes) => patched(bytes, (copy) => copy.writeDoubleLE(-1, 96)),
+      /offset 96: a record holds what is no such number/,
     ],
   ])('says in one line what is wrong with a file that is %s', async (_, make, message) => {
     const path = join(folder(), 'trace');
@@ -498,11 +515,11 @@ describe('a reader', () => {
     expect(code).toBe(1);
   });
 
-  /** Where the first record of a text ends, and its bytes begin. */
-  function afterText(bytes: Buffer): number {
-    let at = 48;
-    while (bytes[at + 8] !== Kind.text) at += RECORD_BYTES;
-    return at + RECORD_BYTES;
+  /** Where the record begins that has the first piece of a text. */
+  function firstOf(bytes: Buffer, text: string): number {
+    const at = bytes.indexOf(text) - 24;
+    expect(bytes[at + 8]).toBe(Kind.text);
+    return at;
   }
 
   function patched(bytes: Buffer, patch: (copy: Buffer) => void): Buffer {
@@ -554,10 +571,10 @@ describe('a reader', () => {
   test('never crashes on records of random bytes', () => {
     const path = join(folder(), 'trace');
     const record = fc
-      .tuple(fc.integer({ min: 1, max: 14 }), fc.uint8Array({ minLength: 48, maxLength: 48 }))
+      .tuple(fc.integer({ min: 1, max: 15 }), fc.uint8Array({ minLength: 48, maxLength: 48 }))
       .map(([kind, bytes]) => {
         bytes[8] = kind;
-        if (kind === Kind.text) bytes.set([40, 0, 0, 0, 0, 0, 0, 0], 24);
+        if (kind === Kind.text) bytes.set([20, 0], 10);
         return bytes;
       });
     fc.assert(
@@ -576,10 +593,11 @@ describe('a reader', () => {
     resume[8] = Kind.resume;
     resume[9] = 1;
     resume.writeInt32LE(1, 12);
-    const name = Buffer.alloc(96, 'x');
+    const name = Buffer.alloc(48);
     name[8] = Kind.text;
     name[9] = 1;
-    name.writeBigInt64LE(48n, 24);
+    name.writeUInt16LE(24, 10);
+    name.fill('x', 24);
     const pieces: Buffer[] = [good.subarray(0, 48)];
     for (let i = 0; i < 150_000; i++) {
       const task = Buffer.from(name);

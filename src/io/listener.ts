@@ -90,7 +90,7 @@ export class Listener implements DescriptorHandler {
   close(): void {
     if (this.closed) return;
     const { fd } = this.descriptor;
-    this.loop.tracer?.onBehalfOf(currentTask());
+    this.loop.observer?.onBehalfOf(currentTask());
     this.loop.detach(this.descriptor);
     this.closed = true;
     this.resume();
@@ -98,7 +98,7 @@ export class Listener implements DescriptorHandler {
     native.close(fd);
     if (this.spare >= 0) native.close(this.spare);
     this.spare = -1;
-    this.loop.tracer?.close(fd);
+    this.loop.observer?.close(fd);
   }
 
   /** The connections, for ever; closing the listener ends the iteration with ClosedError. */
@@ -159,7 +159,7 @@ export class Listener implements DescriptorHandler {
     this.hot = true;
     while (this.hot && this.acceptors.length > 0) {
       const accept = this.acceptors[0]!;
-      this.loop.tracer?.onBehalfOf(accept.task);
+      this.loop.observer?.onBehalfOf(accept.task);
       const result = native.accept(this.descriptor.fd);
       if (result >= 0) {
         this.exhausted = false;
@@ -174,7 +174,7 @@ export class Listener implements DescriptorHandler {
 
   private adopt(fd: number, accept: Accept): Stream {
     const stream = new Stream(this.loop, this.loop.attach(fd, this), this.highWaterMark);
-    this.loop.tracer?.open(fd, OpenKind.accepted, accept.task);
+    this.loop.observer?.open(fd, OpenKind.accepted, accept.task);
     return stream;
   }
 

@@ -143,7 +143,7 @@ class ReadInto extends ReadTrap<number> {
   override readable(): void {
     const { stream, target } = this;
     if (this.bereft()) return;
-    stream.loop.tracer?.onBehalfOf(this.task);
+    stream.loop.observer?.onBehalfOf(this.task);
     const result = native.recv(stream.fd, target, 0, target.length);
     if (result === EAGAIN) return;
     stream.readerDone();
@@ -455,7 +455,7 @@ export class Stream implements DescriptorHandler {
   /** Closes at once. What the kernel did not take is dropped; whoever waits on the stream gets ClosedError. */
   destroy(): void {
     if (this.state === 'closed') return;
-    this.loop.tracer?.onBehalfOf(currentTask());
+    this.loop.observer?.onBehalfOf(currentTask());
     this.loop.detach(this.descriptor);
     this.state = 'closed';
     this.wakeReader();
@@ -463,7 +463,7 @@ export class Stream implements DescriptorHandler {
     for (const flusher of this.flushers?.splice(0) ?? []) flusher.fail(this.closedError('flush'));
     this.backlog = this.input = null;
     native.close(this.number);
-    this.loop.tracer?.close(this.number);
+    this.loop.observer?.close(this.number);
   }
 
   /** The chunks until the end. */
@@ -560,7 +560,7 @@ export class Stream implements DescriptorHandler {
   beginWrite(trap: Write): void {
     this.check('write to');
     trap.task.resource = this;
-    if (this.loop.tracer !== null) this.lastWriter = trap.task;
+    if (this.loop.observer !== null) this.lastWriter = trap.task;
     if (this.writer !== null)
       throw new BusyError(`write to fd ${this.number}`, String(this.writer.task), String(trap.task));
     this.throwWriteError();
@@ -632,7 +632,7 @@ export class Stream implements DescriptorHandler {
   /** @internal */
   onWritable(): boolean {
     const { backlog } = this;
-    if (this.lastWriter !== null) this.loop.tracer?.onBehalfOf(this.lastWriter);
+    if (this.lastWriter !== null) this.loop.observer?.onBehalfOf(this.lastWriter);
     try {
       while (backlog !== null && backlog.length > 0) {
         const data = backlog.peek();
@@ -651,7 +651,7 @@ export class Stream implements DescriptorHandler {
 
   /** @internal */
   onUnwritten(written: number, rest: Uint8Array): void {
-    if (this.lastWriter !== null) this.loop.tracer?.onBehalfOf(this.lastWriter);
+    if (this.lastWriter !== null) this.loop.observer?.onBehalfOf(this.lastWriter);
     if (written < 0) this.writeFailed(this.error('write', written));
     else this.enqueue(rest);
   }
@@ -672,7 +672,7 @@ export class Stream implements DescriptorHandler {
       return false;
     }
     task.resource = this;
-    if (this.loop.tracer !== null) this.lastWriter = task;
+    if (this.loop.observer !== null) this.lastWriter = task;
     this.loop.submitWrite(this.descriptor, data, task);
     return true;
   }

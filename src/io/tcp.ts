@@ -58,13 +58,13 @@ function listen(options: ListenOptions = {}): Operation<Listener> {
     const task = currentTask();
     const { loop } = task;
     const [first] = yield* resolve(host, undefined);
-    loop.tracer?.onBehalfOf(task);
+    loop.observer?.onBehalfOf(task);
     const fd = checked('listen', native.listen(first!, port, backlog, options.reusePort === true), {
       address: host,
       port,
     });
     const listener = new Listener(loop, fd, native.socketName(fd, false) as SocketAddress, highWaterMark);
-    loop.tracer?.open(fd, OpenKind.listening, task);
+    loop.observer?.open(fd, OpenKind.listening, task);
     return listener;
   });
 }
@@ -82,7 +82,7 @@ function connect(options: ConnectOptions): Operation<Stream> {
       try {
         const descriptor = yield* new Connect(address, port, signal);
         const stream = new Stream(loop, descriptor, highWaterMark);
-        loop.tracer?.open(stream.fd, OpenKind.connected, currentTask());
+        loop.observer?.open(stream.fd, OpenKind.connected, currentTask());
         return stream;
       } catch (error) {
         if ((error as { syscall?: unknown }).syscall !== 'connect') throw error;
@@ -153,7 +153,7 @@ class Connect extends Trap<Descriptor> implements DescriptorHandler {
 
   protected override begin(): void {
     const { loop } = this.task;
-    loop.tracer?.onBehalfOf(this.task);
+    loop.observer?.onBehalfOf(this.task);
     const fd = checked('connect', native.connect(this.address, this.port), { address: this.address, port: this.port });
     this.descriptor = loop.attach(fd, this);
     try {
@@ -170,7 +170,7 @@ class Connect extends Trap<Descriptor> implements DescriptorHandler {
 
   onWritable(): boolean {
     const { descriptor } = this;
-    this.task.loop.tracer?.onBehalfOf(this.task);
+    this.task.loop.observer?.onBehalfOf(this.task);
     const result = native.socketError(descriptor!.fd);
     if (result === 0) {
       this.succeed(descriptor!);
@@ -187,7 +187,7 @@ class Connect extends Trap<Descriptor> implements DescriptorHandler {
   onUnwritten(): void {}
 
   protected override undo(): void {
-    this.task.loop.tracer?.onBehalfOf(this.task);
+    this.task.loop.observer?.onBehalfOf(this.task);
     close(this.task.loop, this.descriptor!);
   }
   override describe(): string {

@@ -1,12 +1,19 @@
-// What a descriptor is, for people: 'tcp 127.0.0.1:41514', 'tcp listening on 127.0.0.1:7000', 'pipe', 'file /tmp/x', 'terminal /dev/pts/0'.
+// What a descriptor is, for people: 'tcp 127.0.0.1:41514', 'tcp listening on 127.0.0.1:7000', 'stdin (pipe)', 'file /tmp/x'.
 
 import { readlinkSync } from 'node:fs';
 import { native, type SocketAddress } from '../native.ts';
+
+const STANDARD = ['stdin', 'stdout', 'stderr'];
 
 /** Names an open descriptor by what getpeername(2) and proc_pid_fd(5) say of it; 'closed' when it is not open. */
 export function descriptorName(fd: number, listens: boolean): string {
   const address = socketAddress(fd, !listens);
   if (address !== null) return `tcp ${listens ? 'listening on ' : ''}${address}`;
+  const kind = kindOf(fd);
+  return STANDARD[fd] === undefined ? kind : `${STANDARD[fd]} (${kind})`;
+}
+
+function kindOf(fd: number): string {
   let target: string;
   try {
     target = readlinkSync(`/proc/self/fd/${fd}`);

@@ -102,6 +102,8 @@ export class TraceReader {
         if (record !== null) return record;
         continue;
       }
+      // The rest of a text that the ring had no room for.
+      if (this.pieces.length > 0) this.pieces = [];
       const record = this.decode(at);
       if (record.kind < Kind.wait || record.kind > Kind.thread)
         throw this.damaged(where, `there is no kind ${record.kind} of record`);
@@ -137,6 +139,8 @@ export class TraceReader {
 
   /** To be called where no more will come. @throws TraceError when the file ends within a record */
   finish(): void {
+    if (this.pieces.length > 0)
+      throw new TraceError(this.path, `ends in the middle of a text, at offset ${this.offset}: it was cut off`);
     if (this.end > this.start)
       throw new TraceError(this.path, `ends in the middle of a record, at offset ${this.offset}: it was cut off`);
   }

@@ -3,6 +3,7 @@
 // One recording per thread. Native code records system calls and waits by itself as soon as there is one; whoever drives a loop attaches a
 // Tracer to it, which records its tasks.
 
+import { writeSync } from 'node:fs';
 import { isMainThread, threadId } from 'node:worker_threads';
 import { OnewaitError, systemError } from '../errors.ts';
 import { native } from '../native.ts';
@@ -125,7 +126,12 @@ export class FlightRecorder {
     } catch (error) {
       outcome = (error as Error).message;
     }
-    process.emitWarning(outcome, { code: 'ONEWAIT_TRACE_DUMP' });
+    try {
+      // At once: the process may be about to end.
+      writeSync(2, `onewait: ${outcome}\n`);
+    } catch {
+      // Nobody listens.
+    }
   }
 }
 

@@ -4,10 +4,11 @@
 
 import { getLoop } from '../current.ts';
 import { OnewaitError } from '../errors.ts';
+import type { FdClose, FdOpen, FdReady, TaskEnd, TaskSpawn, TaskWait } from './channels.ts';
 import { activeRecording, type FlightOptions, type RecordOptions, record, recordFlight } from './recorder.ts';
 import { observe } from './tracer.ts';
 
-export type { FlightOptions, RecordOptions };
+export type { FdClose, FdOpen, FdReady, FlightOptions, RecordOptions, TaskEnd, TaskSpawn, TaskWait };
 
 function observeLoop(): void {
   const loop = getLoop();

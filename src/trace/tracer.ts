@@ -1,5 +1,4 @@
-// The observer: the loop, its tasks and the I/O objects tell it what happens, at few, named points, and it writes records.
-// Where tracing is off there is no tracer, and the points cost one comparison each. System calls are recorded by native code itself.
+// The observer that writes records. System calls are recorded by native code itself.
 //
 // Reading the clock is what a record costs, so it is read once per step of a task, when that is suspended, and once per turn. What wakes a task
 // has been timed by native code.
@@ -8,25 +7,19 @@ import type { Loop } from '../loop.ts';
 import { native } from '../native.ts';
 import type { Trap } from '../operation.ts';
 import type { Task, TaskState } from '../task.ts';
+import { Publisher, subscribed } from './channels.ts';
 import { descriptorName, socketAddress } from './descriptor-name.ts';
+import type { Observer, Suspension } from './observer.ts';
 import { EndKind, Kind, OpenKind, TextKind, WaitKind } from './record.ts';
 import { activeRecording, type FlightRecorder, type Recording } from './recorder.ts';
 import type { Ring } from './ring.ts';
 
-/** What is known of a wait while it lasts: the descriptor may be closed when it is over. */
-export interface Suspension {
-  readonly fd: number;
-  readonly generation: number;
-  readonly event: number;
-  /** When what was waited for happened; ns since the trace began. */
-  settledAt: number;
-}
-
-export class Tracer {
+class Tracer implements Observer {
   readonly recording: Recording;
   private readonly loop: Loop;
   private readonly ring: Ring;
   private readonly flight: FlightRecorder | null;
+  private suspensions = 0;
 
   constructor(loop: Loop, recording: Recording) {
     this.loop = loop;
@@ -42,43 +35,48 @@ export class Tracer {
     this.ring.write(this.ring.now(), Kind.spawn, 0, 0, -1, 0, task.id, parent.id);
   }
 
+  made(trap: Trap): void {
+    trap.suspension = { number: 0, fd: -1, generation: 0, event: 0, settledAt: this.ring.now() };
+  }
+
   suspend(task: Task, trap: Trap): void {
-    const { fd, event } = trap;
+    const { fd, event, suspension } = trap;
     const { ring } = this;
-    const t = ring.now();
+    const number = ++this.suspensions;
+    // The clock need not be read again where nothing has happened since.
+    const t = suspension !== null && suspension.settledAt === ring.last ? ring.last : ring.now();
+    const since = suspension === null ? 0 : t - suspension.settledAt;
     if (fd >= 0) {
       const generation = this.loop.generationOf(fd);
-      trap.suspension = { fd, generation, event, settledAt: t };
-      ring.write(t, Kind.suspend, WaitKind.descriptor, event, fd, generation, task.id, 0);
+      trap.suspension = { number, fd, generation, event, settledAt: t };
+      ring.write(t, Kind.suspend, WaitKind.descriptor, event, fd, generation, task.id, since, number);
     } else {
-      trap.suspension = { fd, generation: 0, event, settledAt: t };
+      trap.suspension = { number, fd, generation: 0, event, settledAt: t };
       native.traceText(TextKind.waitName, task.id, -1, trap.describe());
-      ring.write(t, Kind.suspend, WaitKind.other, 0, -1, 0, task.id, 0);
+      ring.write(t, Kind.suspend, WaitKind.other, 0, -1, 0, task.id, since, number);
     }
   }
 
-  /** What a task waited for has happened; it is runnable from now on. While events are handed out, native code has just read the clock. */
+  /** While events are handed out, native code has just read the clock. */
   settled(suspension: Suspension, waking: boolean): void {
     suspension.settledAt = waking ? this.ring.last : this.ring.now();
   }
 
-  /** A task begins. */
   start(task: Task): void {
     this.ring.task = task.id;
     this.ring.write(this.ring.now(), Kind.resume, WaitKind.start, 0, -1, 0, task.id, 0);
   }
 
-  /** A task goes on. A wait that had its result at once was none, and nothing is to be told. */
   resume(task: Task, trap: Trap): void {
     const { suspension } = trap;
-    if (suspension === null) return;
+    if (suspension === null || suspension.number === 0) return;
     trap.suspension = null;
     const { ring } = this;
-    const { fd, generation, event, settledAt } = suspension;
+    const { number, fd, generation, event, settledAt } = suspension;
     const t = ring.last;
     ring.task = task.id;
     const code = fd >= 0 ? WaitKind.descriptor : WaitKind.other;
-    ring.write(t, Kind.resume, code, event, fd, generation, task.id, Math.max(0, t - settledAt));
+    ring.write(t, Kind.resume, code, event, fd, generation, task.id, Math.max(0, t - settledAt), number);
   }
 
   end(task: Task, state: TaskState, outcome: unknown): void {
@@ -101,24 +99,23 @@ export class Tracer {
     this.ring.write(this.ring.now(), Kind.close, 0, 0, fd, 0, 0, 0);
   }
 
-  /** A turn begins: what was waited for is there. */
+  /** Native code has told already. */
+  ready(): void {}
+
   turn(): void {
     if (this.flight === null) return;
     const ns = this.ring.turnNs;
     if (ns > 0) this.flight.turned(ns);
   }
 
-  /** Events have been handed out, and tasks are run now. */
   run(): void {
     this.ring.now();
   }
 
-  /** A task has failed, and nobody joined it. */
   unhandled(): void {
     this.flight?.failed();
   }
 
-  /** System calls that follow are made on behalf of this task. */
   onBehalfOf(task: Task): void {
     this.ring.task = task.id;
   }
@@ -133,11 +130,15 @@ export class Tracer {
   }
 }
 
-/** Records what `loop` does from now on, if this thread is recorded; stops if not. */
+/** Has `loop` observed from now on by who wants to know: the recording of this thread, if there is one, and subscribers of its channels. */
 export function observe(loop: Loop): void {
+  const { observer } = loop;
+  const before = observer instanceof Publisher ? observer.next : observer;
   const recording = activeRecording();
-  if (recording === null) loop.tracer = null;
-  else if (loop.tracer?.recording !== recording) loop.tracer = new Tracer(loop, recording);
+  const isSame = before instanceof Tracer && before.recording === recording;
+  const tracer = recording === null ? null : isSame ? before : new Tracer(loop, recording);
+  loop.publishing = subscribed();
+  loop.observer = loop.publishing ? new Publisher(tracer) : tracer;
 }
 
 function describeError(error: unknown): string {
