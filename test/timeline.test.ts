@@ -331,11 +331,28 @@ test('what the trace says is shown as text, whatever it says', async () => {
   expect(complaints).toEqual([]);
 });
 
+test('a descriptor that is named after its first call keeps its lane', async () => {
+  const at = folder();
+  const file = new TraceFile(join(at, 'trace'));
+  file.record({ t: 0, kind: Kind.syscall, code: SYSCALLS.indexOf('socket'), fd: 9, result: 9, duration: 5 });
+  file.text({ t: 10, code: TextKind.descriptorName, fd: 9 }, 'tcp listening on 127.0.0.1:7');
+  file.record({ t: 10, kind: Kind.open, code: OpenKind.listening, fd: 9 });
+  file.record({ t: 20, kind: Kind.ready, fd: 10, mask: 1 });
+  file.close();
+  const { page } = await open(await timelineOf(join(at, 'trace')));
+  expect(await page.locator('#table .link').allTextContents()).toEqual([
+    'wait',
+    'fd 9 tcp listening on 127.0.0.1:7',
+    'fd 10',
+  ]);
+});
+
 test('a descriptor that is closed for a task that has ended gives that task no second lane', async () => {
   const at = folder();
   const file = new TraceFile(join(at, 'trace'));
   file.record({ t: 0, kind: Kind.spawn, task: 1 });
   file.record({ t: 10, kind: Kind.resume, task: 1, code: WaitKind.start });
+  file.record({ t: 15, kind: Kind.open, code: OpenKind.found, fd: 9, task: 1 });
   file.record({ t: 20, kind: Kind.end, task: 1, code: EndKind.failed });
   file.record({ t: 30, kind: Kind.syscall, code: SYSCALLS.indexOf('close'), fd: 9, task: 1, duration: 5 });
   file.close();

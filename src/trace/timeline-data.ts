@@ -57,7 +57,7 @@ export class TimelineData implements SpanSink {
   private lastTrack = 0;
   private lastBegin = 0;
   private inBlock = 0;
-  private newLanes: Array<[kind: string, thread: number, name: string, fd: number, task: number, begin: number]> = [];
+  private newLanes: Array<[id: number, kind: string, thread: number, name: string, fd: number, begin: number]> = [];
   private newTexts: string[] = [];
   private readonly textNumbers = new Map<string, number>();
   private texts = 0;
@@ -66,9 +66,10 @@ export class TimelineData implements SpanSink {
     this.write = write;
   }
 
-  track({ kind, thread, name, fd, task, begin }: Track): void {
-    this.lanes++;
-    this.newLanes.push([kind, thread, name, fd, task, Math.round(begin)]);
+  /** A lane that is written again has got another name. */
+  track({ id, kind, thread, name, fd, begin }: Track): void {
+    this.lanes = Math.max(this.lanes, id);
+    this.newLanes.push([id, kind, thread, name, fd, Math.round(begin)]);
     if (this.newLanes.length >= TEXTS_PER_BLOCK) this.flushLanes();
   }
 

@@ -50,6 +50,8 @@ export interface About {
   transfers: string[];
 }
 
+type LaneRow = [id: number, kind: Lane['kind'], thread: number, name: string, fd: number, begin: number];
+
 interface Columns {
   kinds: Uint8Array;
   lanes: Uint32Array;
@@ -251,11 +253,10 @@ export async function loadTrace(progress: (part: number) => void): Promise<Trace
     block.remove();
     if (block.dataset.block === 'items') items += readItems(bytes, columns, items);
     else if (block.dataset.block === 'texts') for (const text of jsonIn<string[]>(bytes)) texts.push(text);
+    // A lane that comes again has got another name.
     else
-      for (const [kind, thread, name, fd, , begin] of jsonIn<
-        Array<[Lane['kind'], number, string, number, number, number]>
-      >(bytes))
-        lanes.push({ index: lanes.length, kind, thread, name, fd, begin, end: about.end, mate: -1 });
+      for (const [id, kind, thread, name, fd, begin] of jsonIn<LaneRow[]>(bytes))
+        lanes[id - 1] = { index: id - 1, kind, thread, name, fd, begin, end: about.end, mate: -1 };
     progress((done + 1) / blocks.length);
   }
   return new Trace(about, lanes, texts, columns);

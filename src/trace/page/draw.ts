@@ -224,7 +224,7 @@ export class Painter {
             return look;
           };
     const range = this.raster.series(trace, view, scale, lane.index, kind, pixels[color], each, kind === Item.runnable);
-    if (labelled !== null && range !== null) this.label(range, kind, color, labelled);
+    if (labelled !== null && range !== null) this.label(range, kind, color, scene, labelled);
   }
 
   /** Calls that failed stand out; those that only would have had to wait step back. */
@@ -236,7 +236,13 @@ export class Painter {
     return error === 'EAGAIN' || error === 'EINPROGRESS' ? 'again' : 'failed';
   }
 
-  private label(range: Range, kind: number, color: ColorName, { labels, row }: { labels: Label[]; row: number }): void {
+  private label(
+    range: Range,
+    kind: number,
+    color: ColorName,
+    scene: Scene,
+    { labels, row }: { labels: Label[]; row: number },
+  ): void {
     const { trace, view, colors } = this;
     const y = this.rowTop(row) + ROW_HEIGHT / 2 + 0.5;
     const textColor = colors[`on-${color}` as ColorName] ?? colors.text;
@@ -246,7 +252,8 @@ export class Painter {
       if (to - from < MIN_LABEL_PX) continue;
       const room = kind === Item.awaited ? this.clearOfCalls(trace.lane[i]!, from, to) : { from, to };
       if (room.to - room.from < MIN_LABEL_PX) continue;
-      labels.push({ text: this.caption(i, kind), ...room, y, color: textColor });
+      const dimmed = scene.matches !== null && scene.matches[trace.name[i]!] === 0;
+      labels.push({ text: this.caption(i, kind), ...room, y, color: dimmed ? colors.muted : textColor });
     }
   }
 

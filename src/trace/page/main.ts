@@ -338,7 +338,8 @@ class Page {
   private find(): void {
     const { search, scene } = this;
     search.find(element<HTMLInputElement>('search').value);
-    scene.matches = search.texts;
+    // When nothing matches, nothing steps back.
+    scene.matches = search.itemCount > 0 ? search.texts : null;
     scene.laneMatches = search.lanes;
     this.tellMatches();
     this.changed();
