@@ -8,6 +8,7 @@ import { TraceFormatter } from '../trace/show.ts';
 import { findProgram, listPrograms, runProgram, sourceOf } from './article.ts';
 import { echoServer } from './echo.ts';
 import { complain, say } from './say.ts';
+import { addTimeline } from './timeline.ts';
 
 function port(text: string): number {
   const value = Number(text);
@@ -126,6 +127,8 @@ trace
       process.exitCode = 1;
     }
   });
+
+addTimeline(trace);
 
 function print(lines: string[]): void {
   if (lines.length > 0) say(`${lines.join('\n')}\n`);
