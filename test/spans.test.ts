@@ -131,7 +131,7 @@ test('a task that reads has a wait on its descriptor, the descriptor one by the 
     const reader = spawn(
       async () => {
         const conn = await listener.accept();
-        while ((await conn.read()) !== null);
+        for (let chunk = await conn.read(); chunk !== null; chunk = await conn.read()) await conn.write(chunk);
         await conn.close();
       },
       { name: 'reader' },
@@ -139,7 +139,7 @@ test('a task that reads has a wait on its descriptor, the descriptor one by the 
     const conn = await tcp.connect({ port: listener.address.port });
     for (let i = 0; i < 3; i++) {
       await conn.write('x');
-      await sleep(2);
+      await conn.read();
     }
     await conn.close();
     await reader;

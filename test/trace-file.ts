@@ -1,5 +1,6 @@
 // Writes trace files for tests: what a program that is being traced would write, and what none would.
 
+import { closeSync, openSync, writeSync } from 'node:fs';
 import {
   HEADER_BYTES,
   Kind,
@@ -30,6 +31,8 @@ export function header(): Buffer {
   head.write(MAGIC);
   head.writeUInt32LE(VERSION, 8);
   head.writeUInt16LE(RECORD_BYTES, 12);
+  head.writeBigUInt64LE(1_790_000_000_000_000_000n, 16);
+  head.writeUInt32LE(1234, 32);
   return head;
 }
 
@@ -49,7 +52,7 @@ export function record(fields: Fields): Buffer {
 }
 
 /** A text, in pieces. */
-export function text(code: number, whose: { task?: number; fd?: number }, said: string | Buffer): Buffer {
+export function text(code: number, whose: { t?: number; task?: number; fd?: number }, said: string | Buffer): Buffer {
   const bytes = Buffer.from(said);
   const pieces: Buffer[] = [];
   for (let at = 0; at === 0 || at < bytes.length; at += PIECE_BYTES) {
@@ -66,4 +69,45 @@ export function text(code: number, whose: { task?: number; fd?: number }, said: 
     pieces.push(piece);
   }
   return Buffer.concat(pieces);
+}
+
+/** Parts that are written together. */
+const PARTS_AT_ONCE = 4096;
+
+/** A trace file that grows by `record` and `text`, until `close`. */
+export class TraceFile {
+  /** Records that are no texts. */
+  count = 0;
+  private readonly fd: number;
+  private parts: Buffer[] = [header()];
+
+  constructor(path: string) {
+    this.fd = openSync(path, 'w');
+  }
+
+  record(fields: Fields): void {
+    this.add(record(fields));
+    this.count++;
+  }
+
+  /** A text of a kind (`code`) about a task or a descriptor. */
+  text(fields: { t?: number; code: number; task?: number; fd?: number }, said: string): void {
+    const { code, ...whose } = fields;
+    this.add(text(code, whose, said));
+  }
+
+  close(): void {
+    this.flush();
+    closeSync(this.fd);
+  }
+
+  private add(part: Buffer): void {
+    this.parts.push(part);
+    if (this.parts.length >= PARTS_AT_ONCE) this.flush();
+  }
+
+  private flush(): void {
+    writeSync(this.fd, Buffer.concat(this.parts));
+    this.parts = [];
+  }
 }

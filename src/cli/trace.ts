@@ -11,6 +11,7 @@ import { type ShowOptions, TraceFormatter } from '../trace/show.ts';
 import { Summary } from '../trace/summary.ts';
 import { summaryText } from '../trace/summary-text.ts';
 import { complain, say } from './say.ts';
+import { addTimeline } from './timeline.ts';
 
 /** How often a file that grows is looked at. */
 const LOOK_MS = 100;
@@ -18,15 +19,15 @@ const LOOK_MS = 100;
 const PRINT_BYTES = 64 * 1024;
 const NS_PER_MS = 1e6;
 
-/** Adds the group `trace` to the program, and returns it for those who add to it. */
-export function traceCommand(program: Command): Command {
+/** Adds the group `trace` to the program. A command with a file of its own adds itself to the group here. */
+export function traceCommand(program: Command): void {
   const group = program
     .command('trace')
     .description('Reads traces, which `--trace FILE` or ONEWAIT_TRACE=FILE record.');
   showCommand(group);
   summaryCommand(group);
   doctorCommand(group);
-  return group;
+  addTimeline(group);
 }
 
 // --- options ---------------------------------------------------------------------------------------------------------------

@@ -201,7 +201,8 @@ export class Spans {
     // The end of what was never heard of, a listener's spare descriptor for instance, is no track.
     if (record.fd < 0 || (name === 'close' && !state.descriptors.has(record.fd))) return;
     const { track } = this.descriptor(state, record);
-    const task = record.task === 0 ? null : this.task(state, record).track;
+    // A task may have ended before its descriptor is closed on its behalf: it does not come to life again for that.
+    const task = state.tasks.get(record.task)?.track ?? null;
     this.span(track, 'syscall', record.t, record.duration, name, task, record);
     if (name === 'close' && record.result === 0) this.close(state, record);
   }
