@@ -22,6 +22,7 @@ const PACKAGES: Record<string, string> = {
   curl: 'curl',
   wrk: 'wrk',
   tmux: 'tmux',
+  '/usr/bin/chromium': 'chromium',
 };
 
 /** Fails, saying what to install, unless every program is there. */

@@ -3,13 +3,10 @@
 
 import { isIP } from 'node:net';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { SORTS } from '../trace/costs.ts';
-import { readTrace } from '../trace/reader.ts';
-import { TraceFormatter } from '../trace/show.ts';
 import { findProgram, listPrograms, runProgram, sourceOf } from './article.ts';
 import { echoServer } from './echo.ts';
 import { complain, say } from './say.ts';
-import { top } from './top.ts';
+import { traceCommand } from './trace.ts';
 
 function port(text: string): number {
   const value = Number(text);
@@ -25,13 +22,6 @@ function count(low: number, high: number): (text: string) => number {
       throw new InvalidArgumentError(`it must be a whole number from ${low} to ${high}.`);
     return value;
   };
-}
-
-function seconds(text: string): number {
-  const value = Number(text);
-  if (text.trim() === '' || !(value >= 0.1 && value <= 60))
-    throw new InvalidArgumentError('it must be a number from 0.1 to 60.');
-  return value;
 }
 
 function address(text: string): [string, number] {
@@ -120,42 +110,6 @@ program
     }
   });
 
-const trace = program.command('trace').description('Reads traces, which `--trace FILE` records.');
-
-trace
-  .command('show <file>')
-  .description('Prints a trace as lines that read like those of strace, with the task that each concerns.')
-  .action((file: string) => {
-    try {
-      const formatter = new TraceFormatter();
-      for (const record of readTrace(file).records) print(formatter.push(record));
-      print(formatter.end());
-    } catch (error) {
-      complain(error);
-      process.exitCode = 1;
-    }
-  });
-
-trace
-  .command('top <socket>')
-  .description(
-    'Shows what tasks and descriptors of a running program cost, one that was started with ONEWAIT_TRACE_LISTEN=<socket>.',
-  )
-  .option('--once', 'print one report, as is done where there is no terminal')
-  .addOption(new Option('--interval <s>', 'seconds from one look to the next').default(1).argParser(seconds))
-  .addOption(new Option('--sort <order>', 'what comes first').choices(SORTS).default('cpu'))
-  .option('--tree', 'show the tree of tasks, and what each waits for')
-  .action(async (socket: string, options) => {
-    try {
-      await top(socket, options);
-    } catch (error) {
-      complain(error);
-      process.exitCode = 1;
-    }
-  });
-
-function print(lines: string[]): void {
-  if (lines.length > 0) say(`${lines.join('\n')}\n`);
-}
+traceCommand(program);
 
 await program.parseAsync();

@@ -3,14 +3,15 @@
 
 import { setTimeout as pause } from 'node:timers/promises';
 import { isatty } from 'node:tty';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type Cost, Costs, SORTS, type Sort, sortCosts, type Window } from '../trace/costs.ts';
 import type { About, CostsHead } from '../trace/live.ts';
 import { LiveClient, LiveError } from '../trace/live-client.ts';
 import { printable, threadName } from '../trace/names.ts';
-import { say } from './say.ts';
+import { complain, say } from './say.ts';
 import { Screen } from './screen.ts';
 
-export interface TopOptions {
+interface TopOptions {
   once?: boolean;
   /** Seconds. */
   interval: number;
@@ -25,8 +26,36 @@ const PATIENCE_MS = 10_000;
 /** Lines around the two tables on a screen. */
 const OTHER_LINES = 8;
 
+/** Adds `top` to the commands of `onewait trace`. */
+export function addTop(trace: Command): void {
+  trace
+    .command('top <socket>')
+    .description(
+      'Shows what tasks and descriptors of a running program cost, one that was started with ONEWAIT_TRACE_LISTEN=<socket>.',
+    )
+    .option('--once', 'print one report, as is done where there is no terminal')
+    .addOption(new Option('--interval <s>', 'seconds from one look to the next').default(1).argParser(seconds))
+    .addOption(new Option('--sort <order>', 'what comes first').choices(SORTS).default('cpu'))
+    .option('--tree', 'show the tree of tasks, and what each waits for')
+    .action(async (socket: string, options) => {
+      try {
+        await top(socket, options);
+      } catch (error) {
+        complain(error);
+        process.exitCode = 1;
+      }
+    });
+}
+
+function seconds(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value >= 0.1 && value <= 60))
+    throw new InvalidArgumentError('it must be a number from 0.1 to 60.');
+  return value;
+}
+
 /** Shows it until the program ends or nobody wants to look any more. @throws LiveError, TraceError */
-export async function top(path: string, options: TopOptions): Promise<void> {
+async function top(path: string, options: TopOptions): Promise<void> {
   const client = await LiveClient.connect(path);
   try {
     if (options.once || !isatty(1)) say(`${(await report(path, client, options)).join('\n')}\n`);

@@ -3,6 +3,7 @@
 // Windows follow each other. If records between them are missing, what went on meanwhile is not known, and everything begins anew; a window is then
 // as long as its records reach back.
 
+import { Histogram } from './histogram.ts';
 import type { CostsHead } from './live.ts';
 import { memorySource, TraceReader } from './reader.ts';
 import { Kind, SYSCALLS } from './record.ts';
@@ -22,7 +23,7 @@ export interface Cost {
   bytesOut: number;
   /** Calls that came too early. */
   again: number;
-  /** ns, the worst of a hundred: how long a task was runnable before it ran; from the readiness of a descriptor until who waited for it ran. */
+  /** ns, the 99th percentile: how long a task was runnable before it ran; from the readiness of a descriptor until who waited for it ran. */
   latency: number;
 }
 
@@ -48,7 +49,7 @@ const INTO = new Set(['read', 'recvfrom'].map((name) => SYSCALLS.indexOf(name)))
 const OUT_OF = new Set(['write', 'sendto'].map((name) => SYSCALLS.indexOf(name)));
 
 interface Sum extends Cost {
-  readonly latencies: number[];
+  readonly latencies: Histogram;
 }
 
 export class Costs implements SpanSink {
@@ -83,7 +84,7 @@ export class Costs implements SpanSink {
     }
     const begin = this.begin < 0 ? now : this.begin;
     const costs = [...this.sums.values()];
-    for (const sum of costs) sum.latency = worstOfHundred(sum.latencies);
+    for (const sum of costs) sum.latency = sum.latencies.percentile(0.99);
     const window: Window = {
       length: Math.max(1, now - begin),
       records,
@@ -113,7 +114,7 @@ export class Costs implements SpanSink {
       this.turns++;
       this.blocked += within;
     } else if (kind === 'running') this.sum(track).cpu += within;
-    else if (kind === 'runnable') this.sum(track).latencies.push(duration);
+    else if (kind === 'runnable') this.sum(track).latencies.add(duration);
     else if (kind === 'syscall') {
       const code = record!.kind === Kind.control ? -1 : record!.code;
       const result = record!.result;
@@ -134,13 +135,13 @@ export class Costs implements SpanSink {
   }
 
   flow({ from, fromT, toT }: Flow): void {
-    this.sum(from).latencies.push(Math.max(0, toT - fromT));
+    this.sum(from).latencies.add(Math.max(0, toT - fromT));
   }
 
   private sum(track: Track): Sum {
     let sum = this.sums.get(track);
     if (sum === undefined) {
-      sum = { track, cpu: 0, calls: 0, bytesIn: 0, bytesOut: 0, again: 0, latency: 0, latencies: [] };
+      sum = { track, cpu: 0, calls: 0, bytesIn: 0, bytesOut: 0, again: 0, latency: 0, latencies: new Histogram() };
       this.sums.set(track, sum);
     }
     return sum;
@@ -151,11 +152,4 @@ export class Costs implements SpanSink {
 export function sortCosts(costs: Cost[], by: Sort): Cost[] {
   const value = (cost: Cost): number => (by === 'bytes' ? cost.bytesIn + cost.bytesOut : cost[by]);
   return costs.sort((a, b) => value(b) - value(a) || b.calls - a.calls || a.track.id - b.track.id);
-}
-
-/** The 99th percentile: at most one of a hundred is more. */
-function worstOfHundred(values: number[]): number {
-  if (values.length === 0) return 0;
-  values.sort((a, b) => a - b);
-  return values[Math.ceil(values.length * 0.99) - 1]!;
 }
