@@ -215,7 +215,7 @@ export class Spans {
       const suspension = task.suspensions.get(key) ?? task.suspensions.values().next().value;
       if (suspension !== undefined) {
         task.suspensions.delete(task.suspensions.has(key) ? key : task.suspensions.keys().next().value!);
-        const runnableSince = Math.max(suspension.since, t - record.arg);
+        const runnableSince = Math.max(suspension.since, t - Math.max(0, record.arg));
         this.suspended(task, suspension, runnableSince, t, record);
         task.runnableSince = runnableSince;
         const cause = suspension.fd < 0 ? undefined : state.descriptors.get(suspension.fd);
