@@ -7,6 +7,7 @@ import { readTrace } from '../trace/reader.ts';
 import { TraceFormatter } from '../trace/show.ts';
 import { findProgram, listPrograms, runProgram, sourceOf } from './article.ts';
 import { echoServer } from './echo.ts';
+import { addExport } from './export.ts';
 import { complain, say } from './say.ts';
 
 function port(text: string): number {
@@ -126,6 +127,8 @@ trace
       process.exitCode = 1;
     }
   });
+
+addExport(trace);
 
 function print(lines: string[]): void {
   if (lines.length > 0) say(`${lines.join('\n')}\n`);
