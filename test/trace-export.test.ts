@@ -89,6 +89,10 @@ describe('a real trace', () => {
     const { events, ...timeline } = timelineOfChrome(exported(path, 'chrome').toString());
     expect(timeline).toEqual(withoutTimes(original));
     expect(original.flows.length).toBeGreaterThan(10);
+    // Who awaits a descriptor has rows of its own, beside those of its system calls.
+    const rows = new Map(events.flatMap(({ name, tid, args }) => (name === 'thread_name' ? [[tid, args!.name]] : [])));
+    for (const { ph, cat, tid } of events)
+      if (ph === 'X') expect(/ awaited( \(\d+\))?$/.test(String(rows.get(tid)))).toBe(cat === 'awaited');
     expect(events.find(({ name }) => name === 'process_name')).toMatchObject({ ph: 'M', pid: process.pid });
   });
 
@@ -210,6 +214,41 @@ test('several threads each have their rows, in one process', async () => {
   const threads = packets.flatMap(({ trackDescriptor: track }) => (track?.parentUuid === process ? [track.name] : []));
   expect(threads.sort()).toEqual(['main', 'worker 1', 'worker 2']);
   expect(new Set(lines(path).map(({ thread }) => thread))).toEqual(new Set([0, 1, 2]));
+});
+
+test('names are told of what they name, and of nothing that comes after', () => {
+  const path = join(folder(), 'trace');
+  const file = new TraceFile(path);
+  const call = { kind: Kind.syscall, code: 5, fd: 9, result: 3, duration: 1, arg: 10 };
+  file.text({ t: 0, code: TextKind.descriptorName, fd: 9 }, 'file /etc/passwd');
+  file.text({ t: 0, code: TextKind.localAddress, fd: 9 }, '127.0.0.1:80');
+  file.record({ t: 0.4, kind: Kind.open, fd: 9, code: OpenKind.found });
+  file.text({ t: 1, code: TextKind.payload }, 'a\n\x7f');
+  file.record({ t: 1.6, ...call });
+  file.record({ t: 3, ...call });
+  file.record({ t: 4, kind: Kind.close, fd: 9 });
+  file.record({ t: 5, kind: Kind.open, fd: 9, code: OpenKind.connected });
+  file.record({ t: 6, kind: Kind.thread, fd: 2, arg: 77 });
+  file.record({ t: 1, kind: Kind.close, fd: 9 });
+  file.record({ t: 2, kind: Kind.lost, result: 12 });
+  file.record({ t: 3, kind: Kind.host });
+  file.close();
+  const read = { kind: 'syscall', thread: 0, syscall: 'read', fd: 9, asked: 10, result: 3, durationNs: 1 };
+  expect(lines(path)).toEqual([
+    { t: 0, kind: 'open', thread: 0, fd: 9, name: 'file /etc/passwd', localAddress: '127.0.0.1:80', how: 'found' },
+    { t: 2, ...read, payload: 'a\n\x7f' },
+    { t: 3, ...read },
+    { t: 4, kind: 'close', thread: 0, fd: 9, name: 'file /etc/passwd' },
+    { t: 5, kind: 'open', thread: 0, fd: 9, name: '?', how: 'connected' },
+    { t: 1, kind: 'close', thread: 2, fd: 9, name: '?' },
+    { t: 2, kind: 'lost', thread: 2, result: 12 },
+    { t: 3, kind: 'host', thread: 2 },
+  ]);
+  // Bytes that a terminal would take as commands are not put out as they are.
+  for (const format of ['jsonl', 'chrome'] as const) {
+    expect(exported(path, format).toString()).toContain('"payload":"a\\n\\u007f"');
+    expect(exported(path, format).toString()).not.toMatch(/[\x7f-\x9f]/);
+  }
 });
 
 test('any trace, also one that makes no sense, shows the same spans, marks and arrows in both formats', () => {

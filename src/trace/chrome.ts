@@ -5,7 +5,7 @@
 // which the task runs. Events are not sorted by time: the format does not ask for that. Times are microseconds, with three decimals.
 // https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
 
-import { objectOf } from './jsonl.ts';
+import { objectOf, toJson } from './jsonl.ts';
 import { type Arrow, type Lane, type LaneSink, Lanes } from './lanes.ts';
 import type { TraceHeader, TraceRecord } from './reader.ts';
 import type { Mark, Span, Track } from './spans.ts';
@@ -78,7 +78,7 @@ export class ChromeWriter extends TextOutput implements LaneSink {
   private argumentsOf(record: TraceRecord | null, other: Track | null): string {
     const { t: _t, kind: _kind, ...args } = (record && objectOf(record, this.lanes.names)) ?? { t: 0, kind: '' };
     if (other !== null) Object.assign(args, { other: other.name });
-    return `,"args":${JSON.stringify(args)}`;
+    return `,"args":${toJson(args)}`;
   }
 
   private event(text: string): void {

@@ -155,6 +155,13 @@ function outcome(object: RecordObject, result: number): void {
   object.error = name;
 }
 
+/** JSON that a terminal shows as it is: bytes of a payload may be what it would take as commands, and JSON escapes not all of those. */
+export function toJson(object: object): string {
+  const json = JSON.stringify(object);
+  if (!('payload' in object)) return json;
+  return json.replace(/[\x7f-\x9f]/g, (control) => `\\u00${control.charCodeAt(0).toString(16)}`);
+}
+
 export class JsonlWriter extends TextOutput {
   private readonly names = new Names();
 
@@ -162,7 +169,7 @@ export class JsonlWriter extends TextOutput {
     const { names } = this;
     names.remember(record);
     const object = objectOf(record, names);
-    if (object !== null) this.add(`${JSON.stringify(object)}\n`);
+    if (object !== null) this.add(`${toJson(object)}\n`);
     names.forget(record);
   }
 
