@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 
 #include <charconv>
+#include <utility>
 
 #include "syscalls.h"
 
@@ -25,6 +26,13 @@ bool set_option(int fd, int level, int option, int value) { return ::setsockopt(
 
 int64_t new_socket(Trace* trace, int family) {
   return traced(trace, Syscall::kSocket, -1, 0, [&] { return ::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP); });
+}
+
+/** Closes a socket that is of no use after all. Returns `error`. */
+int discard(Trace* trace, Fd socket, int64_t error) {
+  const int fd = socket.release();
+  traced(trace, Syscall::kClose, fd, 0, [&] { return ::close(fd); });
+  return static_cast<int>(error);
 }
 
 }  // namespace
@@ -78,11 +86,11 @@ int tcp_listen(Trace* trace, const SocketAddress& address, int backlog, bool reu
   // sockets on Linux (tcp(7)), so that it costs no call per connection; a server that answers small messages wants it.
   bool ok = set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1) && set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
   if (ok && reuse_port) ok = set_option(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1);
-  if (!ok) return static_cast<int>(outcome(-1));
+  if (!ok) return discard(trace, std::move(fd), outcome(-1));
   const auto* name = reinterpret_cast<const sockaddr*>(&address.storage);
   int64_t result = traced(trace, Syscall::kBind, fd.get(), 0, [&] { return ::bind(fd.get(), name, address.length); });
   if (result == 0) result = traced(trace, Syscall::kListen, fd.get(), backlog, [&] { return ::listen(fd.get(), backlog); });
-  return result < 0 ? static_cast<int>(result) : fd.release();
+  return result < 0 ? discard(trace, std::move(fd), result) : fd.release();
 }
 
 int tcp_accept(Trace* trace, int listener, SocketAddress* peer) {
@@ -99,11 +107,11 @@ int tcp_accept(Trace* trace, int listener, SocketAddress* peer) {
 int tcp_connect(Trace* trace, const SocketAddress& address) {
   Fd fd(static_cast<int>(new_socket(trace, address.storage.ss_family)));
   if (fd.get() < 0) return fd.release();
-  if (!set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1)) return static_cast<int>(outcome(-1));
+  if (!set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1)) return discard(trace, std::move(fd), outcome(-1));
   const int64_t result = traced(trace, Syscall::kConnect, fd.get(), 0,
                                 [&] { return ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length); });
   // EINTR: the attempt goes on by itself (connect(2)).
-  return result == 0 || result == -EINPROGRESS || result == -EINTR ? fd.release() : static_cast<int>(result);
+  return result == 0 || result == -EINPROGRESS || result == -EINTR ? fd.release() : discard(trace, std::move(fd), result);
 }
 
 int socket_error(int fd) {

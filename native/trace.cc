@@ -141,7 +141,7 @@ uint64_t Trace::finish() {
   wake_.notify_one();
   writer_.join();
   // The ring is empty now: there is room to tell of what did not fit before.
-  if (head_->lost > 0 && room()) {
+  if (head_->lost > 0 && !failed_ && room()) {
     publish();
     drain();
   }
@@ -187,7 +187,9 @@ void Trace::end_file() {
   FileHeader header{};
   if (::pread(file_.get(), &header, sizeof header, 0) != sizeof header || header.writers == 0) return;
   --header.writers;
-  header.missing += static_cast<uint32_t>(unwritten_);
+  // What came after the disk was full is told nowhere else.
+  const uint64_t missing = header.missing + unwritten_ + (failed_ ? head_->lost : 0);
+  header.missing = static_cast<uint32_t>(std::min<uint64_t>(missing, UINT32_MAX));
   [[maybe_unused]] const ssize_t written = ::pwrite(file_.get(), &header, sizeof header, 0);
 }
 
@@ -248,6 +250,11 @@ double Trace::syscall(double start, Syscall call, int fd, uint32_t generation, u
 
 void Trace::host() {
   if (Record* record = claim()) *record = {last(), Kind::kHost, 0, 0, -1, 0, 0, 0, 0, 0};
+}
+
+void Trace::found(int fd, std::string_view name) {
+  text(TextKind::kDescriptorName, 0, fd, name);
+  if (Record* record = claim()) *record = {last(), Kind::kOpen, 3, 0, fd, 0, 0, 0, 0, 0};
 }
 
 void Trace::text(TextKind what, uint32_t task, int fd, std::string_view text) {

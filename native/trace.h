@@ -31,12 +31,13 @@ enum class Kind : uint8_t {
   kReady,        // mask: kRead | kWrite
   kSyscall,      // code: Syscall; arg: bytes asked; result: the return value or -errno; duration; mask: was ready, and is read for that, or 0
   kSpawn,        // task; arg: parent task; a kText with its name comes before
-  kSuspend,      // task; code: WaitKind; fd and mask, or a kText before it, say on what
-  kResume,       // task; code: WaitKind; fd and mask as in its suspend; arg: ns between ready and resume
+  kSuspend,      // task; code: WaitKind; fd and mask, or a kText before it, say on what; result: which wait of the loop it is, 1, 2, 3, ...;
+                 // arg: for how many ns it had not run, if it is an async function, which V8 suspends when others have run
+  kResume,       // task; code: WaitKind; fd, mask and result as in its suspend; arg: ns between ready and resume
   kEnd,          // task; code: 0 value, 1 error, 2 cancelled
   kTimer,        // task; arg: how late the timer fired, in ns
   kHost,         // a turn given to libuv
-  kOpen,         // fd, generation; task; code: 0 accepted, 1 connected, 2 listening, 3 found; a kText with its name comes before
+  kOpen,         // fd; task; code: 0 accepted, 1 connected, 2 listening, 3 found; a kText with its name comes before
   kClose,        // fd, generation: the descriptor's track ends
   kLost,         // result: how many records did not fit into the ring
   kText,         // code: TextKind; task or fd: whose; mask: bytes in this piece, and the flags of Text
@@ -145,6 +146,8 @@ class Trace {
     return syscall(start, call, fd, 0, 0, asked, result, head_->task);
   }
   void host();
+  /** A descriptor that was there already. */
+  void found(int fd, std::string_view name);
   void text(TextKind what, uint32_t task, int fd, std::string_view text);
   /** What was sent or received, as much of it as was asked for, to come before its system call. */
   void payload(const uint8_t* data, int64_t length) {

@@ -17,7 +17,9 @@ Turn::Turn(Poller* poller, TraceSlotRef trace)
 
 int Turn::watch_host(int fd) {
   const int result = poller_->add(fd, onewait::kRead, 0);
-  if (result == 0) host_fd_ = fd;
+  if (result < 0) return result;
+  host_fd_ = fd;
+  if (Trace* trace = trace_->active) trace->found(fd, "libuv");
   return result;
 }
 

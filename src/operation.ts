@@ -61,9 +61,11 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
   private readonly signal: AbortSignal | undefined;
 
   constructor(signal?: AbortSignal) {
-    this.task = currentTask();
+    const task = currentTask();
+    this.task = task;
     this.signal = signal;
-    this.task.unused++;
+    task.unused++;
+    if (task.loop.observer !== null && task.awaits) task.loop.observer.made(this as Trap);
   }
 
   /** Registers the wait, or settles it at once. */

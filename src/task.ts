@@ -5,7 +5,7 @@
 //   hear of the cancellation of what surrounds it.
 // - Whoever joins gets the outcome. A failure that nobody joined by the end of the turn is reported once, by the loop.
 
-import { currentTask, getLoop, Identity, isRunning, runAs, setStepping } from './current.ts';
+import { currentTask, getLoop, Identity, isRunning, isStepping, runAs, setStepping } from './current.ts';
 import { Cancelled, OnewaitError } from './errors.ts';
 import type { Loop, Runnable } from './loop.ts';
 import { type Coroutine, type Operation, Trap, type Waiter } from './operation.ts';
@@ -63,6 +63,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   private joiners: Join<T>[] | null = null;
   private joined = false;
   private over = false;
+  private starting = false;
   private taken: Trap | null = null;
   private share = SHARE;
 
@@ -197,6 +198,11 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
     return this.generator === null && this.body === null;
   }
 
+  /** Whether what runs is its async function, which V8 will suspend, and no generator, be it its own or one of ours that it awaits. @internal */
+  get awaits(): boolean {
+    return this.starting || (this.generator === null && !isStepping());
+  }
+
   /** The tasks of the scopes that it is in, which it waits for. @internal */
   *children(): Generator<Task, void, undefined> {
     for (const trap of this.waits()) yield* trap.within;
@@ -217,7 +223,12 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
     let made: unknown;
     let promise = false;
     try {
-      made = runAs(this.self, body);
+      this.starting = true;
+      try {
+        made = runAs(this.self, body);
+      } finally {
+        this.starting = false;
+      }
       // Anything may have come back, also something that throws when it is looked at.
       if (isGenerator<T>(made)) this.generator = made;
       else if (isOperation<T>(made)) this.generator = delegate(made);

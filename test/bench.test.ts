@@ -529,6 +529,27 @@ describe('command', () => {
     expect(childrenLeft()).toEqual([]);
   });
 
+  test('compares servers that record with those that do not, and leaves no trace of them', async () => {
+    const file = join(programs, 'trace.json');
+    const names = ['onewait-yield', 'onewait-yield-file', 'onewait-yield-flight'];
+    const args = ['--connections', '4', '--seconds', '0.1', '--rounds', '1', '--json', file];
+    const temporary = join(programs, 'temporary');
+    mkdirSync(temporary);
+    const ended = await collect(
+      spawn(process.execPath, [main, '--programs', programs, '--suite', 'trace', '--servers', names.join(), ...args], {
+        env: { ...process.env, TMPDIR: temporary },
+      }),
+    );
+    expect(ended.code).toBe(0);
+    const written = JSON.parse(readFileSync(file, 'utf8')) as Report;
+    expect(written.results.map((result) => result.server)).toEqual(names);
+    // The writer is a thread of its own.
+    const [without, toFile, inFlight] = written.results.map(({ threads }) => threads!);
+    expect(toFile).toBe(without! + 1);
+    expect(inFlight).toBe(without);
+    expect(readdirSync(temporary)).toEqual([]);
+  });
+
   test('does not count a sample in which a request of wrk failed', async () => {
     needs('wrk');
     const refusal = 'HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n';

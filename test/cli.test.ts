@@ -15,6 +15,10 @@ describe('help', () => {
     ],
     [['trace', '--help'], ['show']],
     [['trace', 'show', '--help'], ['file']],
+    [
+      ['trace', 'timeline', '--help'],
+      ['file', '--output'],
+    ],
   ])('onewait %j is complete', async (args, words) => {
     const { code, stdout, stderr } = await onewait(args).end();
     expect(code).toBe(0);

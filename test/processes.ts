@@ -21,6 +21,7 @@ const PACKAGES: Record<string, string> = {
   bash: 'bash',
   curl: 'curl',
   wrk: 'wrk',
+  '/usr/bin/chromium': 'chromium',
 };
 
 /** Fails, saying what to install, unless every program is there. */

@@ -193,6 +193,7 @@ test('descriptors are named by kind and address, also those that somebody else o
     .filter(({ kind, code }) => kind === Kind.text && code === TextKind.descriptorName)
     .map(({ text }) => text);
   expect(names).toEqual([
+    'libuv',
     `file ${file}`,
     '/dev/null',
     expect.stringMatching(/^stdin \((socket|pipe)\)$/),

@@ -16,20 +16,33 @@ export interface Timeline {
   flows: string[];
 }
 
-/** The original: what the spans of a trace are. */
+/** The original: what the spans of a trace are. Tracks have the names that they have at its end. */
 export function timelineOf(path: string): Timeline {
-  const timeline: Timeline = { spans: [], marks: [], flows: [] };
+  const timeline = { spans: [], marks: [], flows: [] } as Record<keyof Timeline, Array<() => string>>;
   const spans = new Spans({
     span({ track, kind, name, begin, duration, other }) {
       const [from, to] = [Math.round(begin), Math.round(begin + duration)];
-      timeline.spans.push(line(track.name, kind, name, from, to, other?.name));
+      const otherName = other?.name;
+      timeline.spans.push(() => line(track.name, kind, name, from, to, otherName));
     },
-    mark: ({ track, kind, name, t }) => timeline.marks.push(line(track.name, kind, name, Math.round(t))),
-    flow: ({ from, fromT, to }) => timeline.flows.push(line(from.name, Math.round(fromT), to.name)),
+    mark: ({ track, kind, name, t }) => timeline.marks.push(() => line(track.name, kind, name, Math.round(t))),
+    flow: ({ from, fromT, to }) => timeline.flows.push(() => line(from.name, Math.round(fromT), to.name)),
   });
   for (const record of readTrace(path).records) spans.push(record);
   spans.finish();
-  return sorted(timeline);
+  const [a, b, c] = [timeline.spans, timeline.marks, timeline.flows].map((lines) => lines.map((made) => made()));
+  return sorted({ spans: a!, marks: b!, flows: c! });
+}
+
+/** A timeline in which descriptors have no names but their numbers. In Perfetto's format one that gets a name gets a track, too. */
+export function withoutNames({ spans, marks, flows }: Timeline): Timeline {
+  const nameless = (text: string): string => {
+    const fields = (JSON.parse(text) as Array<string | number>).map((field) =>
+      typeof field === 'string' ? field.replace(/^((worker \d+: )?fd -?\d+) .*/s, '$1') : field,
+    );
+    return line(...fields);
+  };
+  return sorted({ spans: spans.map(nameless), marks: marks.map(nameless), flows: flows.map(nameless) });
 }
 
 function line(...fields: Array<string | number | undefined>): string {
@@ -80,6 +93,8 @@ export function timelineOfChrome(json: string): Timeline & { events: ChromeEvent
   const events = file.traceEvents;
   const timeline: Timeline = { spans: [], marks: [], flows: [] };
   const rows = new Map<number, string>();
+  for (const { name, tid, args } of events) if (name === 'thread_name') rows.set(tid, String(args!.name));
+  const described = new Set<number>();
   const slices = new Map<number, Slice[]>();
   const starts = new Map<number, ChromeEvent>();
   const ends: ChromeEvent[] = [];
@@ -90,14 +105,12 @@ export function timelineOfChrome(json: string): Timeline & { events: ChromeEvent
     assert.equal(pid, events[0]!.pid);
     if (ph === 'M') {
       assert.ok(['process_name', 'thread_name', 'thread_sort_index'].includes(name));
-      if (name === 'thread_name') {
-        assert.ok(!rows.has(tid));
-        rows.set(tid, String(args!.name));
-      } else if (name === 'thread_sort_index')
+      if (name === 'thread_name') described.add(tid);
+      else if (name === 'thread_sort_index')
         assert.ok(Number.isInteger(args!.sort_index) && Math.abs(Number(args!.sort_index)) < 2 ** 31);
       continue;
     }
-    // A row is described before it is used.
+    assert.ok(described.has(tid), 'a row is described before it is used');
     const row = rows.get(tid)!.replace(/( awaited)?( \(\d+\))?$/, '');
     const kind = event.cat!;
     const ts = ns(event.ts!);

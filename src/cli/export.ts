@@ -14,7 +14,8 @@ import { complain, say } from './say.ts';
 const HELP = `
 jsonl     one JSON object per record, a line each: t, kind (wait, ctl, ready, syscall, spawn, suspend, resume, end, timer, host, open, close,
           lost), thread and, where they apply, syscall, fd, generation, result, error, asked, mask (1 IN, 2 OUT; of ctl: that of
-          epoll_ctl(2)), op, task, name, on, parent, how, and durationNs, blockedNs, timeoutNs (-1: none), runnableNs, lateNs.
+          epoll_ctl(2)), op, task, name, on, wait (the same in a suspend and its resume), parent, how, and durationNs, blockedNs,
+          timeoutNs (-1: none), runnableNs, lateNs, agoNs (suspended that long before t).
 chrome    JSON of the Trace Event Format, for chrome://tracing, ui.perfetto.dev and others
 perfetto  Perfetto's own format, for ui.perfetto.dev and trace_processor; binary
 

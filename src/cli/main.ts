@@ -9,6 +9,7 @@ import { findProgram, listPrograms, runProgram, sourceOf } from './article.ts';
 import { echoServer } from './echo.ts';
 import { addExport } from './export.ts';
 import { complain, say } from './say.ts';
+import { addTimeline } from './timeline.ts';
 
 function port(text: string): number {
   const value = Number(text);
@@ -129,6 +130,7 @@ trace
   });
 
 addExport(trace);
+addTimeline(trace);
 
 function print(lines: string[]): void {
   if (lines.length > 0) say(`${lines.join('\n')}\n`);

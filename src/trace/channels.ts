@@ -98,9 +98,12 @@ export class Publisher implements Observer {
   start(task: Task): void {
     this.next?.start(task);
   }
+  made(trap: Trap): void {
+    this.next?.made(trap);
+  }
   suspend(task: Task, trap: Trap): void {
     if (this.next !== null) this.next.suspend(task, trap);
-    else trap.suspension = { fd: trap.fd, generation: 0, event: trap.event, settledAt: 0 };
+    else trap.suspension = { number: 1, fd: trap.fd, generation: 0, event: trap.event, settledAt: 0 };
     SUSPEND.publish({ task, on: trap.describe(), fd: trap.fd });
   }
   settled(suspension: Suspension, waking: boolean): void {
@@ -108,7 +111,7 @@ export class Publisher implements Observer {
   }
   resume(task: Task, trap: Trap): void {
     const { suspension } = trap;
-    if (suspension === null) return;
+    if (suspension === null || suspension.number === 0) return;
     if (this.next !== null) this.next.resume(task, trap);
     else trap.suspension = null;
     RESUME.publish({ task, on: trap.describe(), fd: suspension.fd });

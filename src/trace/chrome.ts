@@ -39,6 +39,7 @@ export class ChromeWriter extends TextOutput implements LaneSink {
     this.add('\n]}\n');
   }
 
+  /** The last name of a row is the one that counts. */
   lane(lane: Lane): void {
     const { track, awaited, number } = lane;
     const name = `${track.name}${awaited ? ' awaited' : ''}${number > 0 ? ` (${number + 1})` : ''}`;

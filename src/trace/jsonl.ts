@@ -78,6 +78,8 @@ export function objectOf(record: TraceRecord, names: Names): RecordObject | null
     case Kind.suspend:
       task(object, 'suspend', record, names);
       waited(object, record, names);
+      // V8 suspends an async function when others have run.
+      if (arg > 0) object.agoNs = arg;
       return object;
     case Kind.resume:
       task(object, 'resume', record, names);
@@ -131,9 +133,10 @@ function task(object: RecordObject, kind: string, record: TraceRecord, names: Na
   object.name = names.task(record, record.task);
 }
 
-/** What a task is suspended on. */
+/** What a task is suspended on, and which wait that is: it has several when it waits for several things at once. */
 function waited(object: RecordObject, record: TraceRecord, names: Names): void {
   if (record.code === WaitKind.start) return;
+  object.wait = record.result;
   if (record.code === WaitKind.descriptor) {
     descriptor(object, record);
     object.mask = record.mask;

@@ -31,6 +31,7 @@ export interface Arrow {
 
 /** Takes slices when they have ended. Times are whole ns since the trace began. */
 export interface LaneSink {
+  /** A lane has begun, or the name of its track has changed. */
   lane(lane: Lane): void;
   /** `arrows` end at it. */
   slice(lane: Lane, span: Span, begin: number, end: number, arrows: readonly Arrow[]): void;
@@ -72,6 +73,7 @@ export class Lanes {
   constructor(sink: LaneSink) {
     this.sink = sink;
     this.spans = new Spans({
+      track: (track) => this.rename(track),
       span: (span) => this.span(span),
       mark: (mark) => this.mark(mark),
       flow: (flow) => this.flow(flow),
@@ -90,6 +92,14 @@ export class Lanes {
   finish(): void {
     this.spans.finish();
     for (const track of this.held) this.release(track);
+  }
+
+  /** Lanes begin with what is on them, so a track that is new has none yet. */
+  private rename(track: Track): void {
+    const state = this.states.get(track);
+    if (state === undefined) return;
+    for (const lane of state.main.lanes) this.sink.lane(lane);
+    for (const lane of state.awaited.lanes) this.sink.lane(lane);
   }
 
   private span(span: Span): void {

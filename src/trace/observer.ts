@@ -7,6 +7,8 @@ import type { OpenKind } from './record.ts';
 
 /** What is known of a wait while it lasts: the descriptor may be closed when it is over. */
 export interface Suspension {
+  /** Which wait of its loop it is: 1, 2, 3, ...; 0 while it has not begun. */
+  readonly number: number;
   readonly fd: number;
   readonly generation: number;
   readonly event: number;
@@ -24,11 +26,16 @@ export interface Observer {
   spawn(task: Task, parent: Task): void;
   /** A task begins. */
   start(task: Task): void;
+  /**
+   * An async function has made a trap, and most likely awaits it at once. V8 says so only when others that can go on have done so: then `suspend`
+   * comes, but this is when it stopped running.
+   */
+  made(trap: Trap): void;
   /** A task waits for `trap`, and marks it with a suspension. */
   suspend(task: Task, trap: Trap): void;
   /** What a task waited for has happened, and it is runnable; `waking` while events are handed out. */
   settled(suspension: Suspension, waking: boolean): void;
-  /** A task goes on. A trap without a suspension had its result at once: then there is nothing to tell. */
+  /** A task goes on. A trap whose suspension has not begun had its result at once: then there is nothing to tell. */
   resume(task: Task, trap: Trap): void;
   end(task: Task, state: TaskState, outcome: unknown): void;
   /** A timer of a task has fired, so many milliseconds late. */

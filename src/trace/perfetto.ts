@@ -137,6 +137,7 @@ export class PerfettoWriter implements LaneSink {
     this.lanes.finish();
   }
 
+  /** The name of a track cannot change: a socket that is being made has one, and another from when it is a connection or a listener. */
   lane(lane: Lane): void {
     const { track, awaited, number } = lane;
     const group = this.group(track.thread);

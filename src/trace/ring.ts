@@ -59,6 +59,7 @@ export class Ring {
     generation: number,
     task: number,
     arg: number,
+    result = 0,
   ): void {
     const { head, numbers, integers } = this;
     if (head[WRITTEN] === head[LIMIT] && !native.traceRoom()) return;
@@ -71,7 +72,7 @@ export class Ring {
     integers[integer + 3] = fd;
     integers[integer + 4] = generation;
     integers[integer + 5] = task;
-    numbers[number + 3] = 0;
+    numbers[number + 3] = result;
     numbers[number + 4] = 0;
     numbers[number + 5] = arg;
     head[WRITTEN] = written + 1;

@@ -8,7 +8,7 @@
 
 import { Names, threadName } from './names.ts';
 import type { TraceRecord } from './reader.ts';
-import { Kind, OpenKind, SYSCALLS, WaitKind } from './record.ts';
+import { Kind, SYSCALLS, WaitKind } from './record.ts';
 
 /** A row of the timeline: the one blocking call of a thread, a descriptor from open to close, or a task. */
 export interface Track {
@@ -16,8 +16,8 @@ export interface Track {
   readonly id: number;
   readonly kind: 'wait' | 'fd' | 'task';
   readonly thread: number;
-  /** 'wait', 'fd 9 tcp 127.0.0.1:41514', 'echo#3'; of several threads with 'worker 3: ' before it. */
-  readonly name: string;
+  /** 'wait', 'fd 9 tcp 127.0.0.1:41514', 'echo#3'; of workers with 'worker 3: ' before it. A descriptor's may change: it is made, then named. */
+  name: string;
   /** -1 for what is no descriptor. */
   readonly fd: number;
   /** 0 for what is no task. */
@@ -63,6 +63,7 @@ export interface Flow {
 
 /** Takes what is found, as it is found: a span when it has ended, so the spans of a track are in order of their ends. */
 export interface SpanSink {
+  /** A track has begun, or its name has changed. */
   track?(track: Track): void;
   span?(span: Span): void;
   mark?(mark: Mark): void;
@@ -84,12 +85,14 @@ interface TaskState {
   runningSince: number;
   /** Since when it could run, from its spawn on. */
   runnableSince: number;
-  /** What it waits for; an async function may wait for several things at once. By descriptor, or by name. */
-  readonly suspensions: Map<string, Suspension>;
+  /** What it waits for, by the number of the wait; an async function may wait for several things at once. */
+  readonly suspensions: Map<number, Suspension>;
 }
 
 interface DescriptorState {
   readonly track: Track;
+  /** Whether it was told how the program came by it. */
+  opened: boolean;
   readyAt: number;
 }
 
@@ -127,8 +130,7 @@ export class Spans {
     for (const state of this.threads.values()) {
       for (const task of state.tasks.values()) this.stop(state, task, this.last, null);
       for (const task of state.tasks.values()) {
-        for (const suspension of task.suspensions.values())
-          this.suspended(task, suspension, this.last, this.last, null);
+        for (const suspension of task.suspensions.values()) this.suspended(task, suspension, this.last, null);
       }
     }
   }
@@ -157,8 +159,7 @@ export class Spans {
         break;
       }
       case Kind.open:
-        this.close(state, record);
-        this.descriptor(state, record);
+        this.open(state, record);
         break;
       case Kind.close:
         this.close(state, record);
@@ -181,7 +182,7 @@ export class Spans {
       case Kind.end: {
         const task = this.task(state, record);
         this.stop(state, task, t, record);
-        for (const suspension of task.suspensions.values()) this.suspended(task, suspension, t, t, record);
+        for (const suspension of task.suspensions.values()) this.suspended(task, suspension, t, record);
         this.mark(task.track, 'end', t, this.names.ending(record), record);
         state.tasks.delete(record.task);
         this.sink.ended?.(task.track, t);
@@ -192,31 +193,33 @@ export class Spans {
 
   private syscall(state: ThreadState, record: TraceRecord): void {
     const name = record.kind === Kind.control ? 'epoll_ctl' : (SYSCALLS[record.code] ?? '?');
-    if (record.fd < 0) return;
+    // The end of what was never heard of, a listener's spare descriptor for instance, is no track.
+    if (record.fd < 0 || (name === 'close' && !state.descriptors.has(record.fd))) return;
     const { track } = this.descriptor(state, record);
-    const task = record.task === 0 ? null : this.task(state, record).track;
+    // A task may have ended before its descriptor is closed on its behalf: it does not come to life again for that.
+    const task = state.tasks.get(record.task)?.track ?? null;
     this.span(track, 'syscall', record.t, record.duration, name, task, record);
+    if (name === 'close' && record.result === 0) this.close(state, record);
   }
 
   private suspend(state: ThreadState, record: TraceRecord): void {
     const task = this.task(state, record);
-    this.stop(state, task, record.t, record);
+    const since = this.stop(state, task, Math.max(0, record.t - Math.max(0, record.arg)), record);
     const onDescriptor = record.code === WaitKind.descriptor;
     const other = onDescriptor && record.fd >= 0 ? this.descriptor(state, record).track : null;
     const on = onDescriptor ? `fd ${record.fd} ${EVENTS[record.mask & 3]}` : this.names.wait(record);
-    task.suspensions.set(keyOf(record), { since: record.t, on, fd: onDescriptor ? record.fd : -1, other });
+    task.suspensions.set(record.result, { since, on, fd: onDescriptor ? record.fd : -1, other });
   }
 
   private resume(state: ThreadState, record: TraceRecord): void {
     const task = this.task(state, record);
     const { t } = record;
     if (record.code !== WaitKind.start) {
-      const key = keyOf(record);
-      const suspension = task.suspensions.get(key) ?? task.suspensions.values().next().value;
+      const suspension = task.suspensions.get(record.result);
       if (suspension !== undefined) {
-        task.suspensions.delete(task.suspensions.has(key) ? key : task.suspensions.keys().next().value!);
+        task.suspensions.delete(record.result);
         const runnableSince = Math.max(suspension.since, t - Math.max(0, record.arg));
-        this.suspended(task, suspension, runnableSince, t, record);
+        this.suspended(task, suspension, runnableSince, record);
         task.runnableSince = runnableSince;
         const cause = suspension.fd < 0 ? undefined : state.descriptors.get(suspension.fd);
         if (cause !== undefined && cause.track === suspension.other && cause.readyAt >= suspension.since)
@@ -235,26 +238,35 @@ export class Spans {
     if (task.runningSince < 0) task.runningSince = begin;
   }
 
-  /** It is not running any more. */
-  private stop(state: ThreadState, task: TaskState, t: number, record: TraceRecord | null): void {
-    if (task.runningSince < 0) return;
-    const begin = Math.min(Math.max(task.runningSince, state.stoppedAt), t);
+  /**
+   * It does not run any more, from `t` on, or from its resume on if that was later: then it waits for something that it made long before.
+   * Returns since when.
+   */
+  private stop(state: ThreadState, task: TaskState, t: number, record: TraceRecord | null): number {
+    if (task.runningSince < 0) return t;
+    const begin = Math.max(task.runningSince, state.stoppedAt);
+    const until = t >= begin || record === null ? Math.max(begin, t) : record.t;
     task.runningSince = -1;
-    state.stoppedAt = t;
-    this.span(task.track, 'running', begin, t - begin, 'running', null, record);
+    state.stoppedAt = until;
+    this.span(task.track, 'running', begin, until - begin, 'running', null, record);
+    return until;
   }
 
-  private suspended(
-    task: TaskState,
-    suspension: Suspension,
-    until: number,
-    resumedAt: number,
-    record: TraceRecord | null,
-  ): void {
+  private suspended(task: TaskState, suspension: Suspension, until: number, record: TraceRecord | null): void {
     const { since, on, other } = suspension;
     this.span(task.track, 'suspended', since, until - since, on, other, record);
-    if (other !== null)
-      this.span(other, 'awaited', since, Math.min(until, resumedAt) - since, task.track.name, task.track, record);
+    if (other !== null) this.span(other, 'awaited', since, until - since, task.track.name, task.track, record);
+  }
+
+  /** What was done before, to a socket that is being made, belongs to it; what is left of another one of its number does not. */
+  private open(state: ThreadState, record: TraceRecord): void {
+    if (state.descriptors.get(record.fd)?.opened) this.close(state, record);
+    const descriptor = this.descriptor(state, record);
+    descriptor.opened = true;
+    const name = this.descriptorLabel(record);
+    if (descriptor.track.name === name) return;
+    descriptor.track.name = name;
+    this.sink.track?.(descriptor.track);
   }
 
   private close(state: ThreadState, record: TraceRecord): void {
@@ -267,7 +279,7 @@ export class Spans {
   private thread(record: TraceRecord): ThreadState {
     let state = this.threads.get(record.thread);
     if (state === undefined) {
-      const wait = this.newTrack('wait', record, 'wait', -1, 0, 0);
+      const wait = this.newTrack('wait', record, labelOf(record.thread, 'wait'), -1, 0, 0);
       state = { wait, tasks: new Map(), descriptors: new Map(), stoppedAt: 0 };
       this.threads.set(record.thread, state);
     }
@@ -277,7 +289,14 @@ export class Spans {
   private task(state: ThreadState, record: TraceRecord): TaskState {
     let task = state.tasks.get(record.task);
     if (task === undefined) {
-      const track = this.newTrack('task', record, this.names.task(record, record.task), -1, record.task, record.t);
+      const track = this.newTrack(
+        'task',
+        record,
+        labelOf(record.thread, this.names.task(record, record.task)),
+        -1,
+        record.task,
+        record.t,
+      );
       task = { track, runningSince: -1, runnableSince: -1, suspensions: new Map() };
       state.tasks.set(record.task, task);
     }
@@ -287,13 +306,16 @@ export class Spans {
   private descriptor(state: ThreadState, record: TraceRecord): DescriptorState {
     let descriptor = state.descriptors.get(record.fd);
     if (descriptor === undefined) {
-      const name = this.names.descriptor(record);
-      const listening = record.kind === Kind.open && record.code === OpenKind.listening;
-      const label = `fd ${record.fd}${name === '?' ? '' : ` ${name}`}${listening && !name.includes('listen') ? ' listening' : ''}`;
-      descriptor = { track: this.newTrack('fd', record, label, record.fd, 0, record.t), readyAt: -1 };
+      const track = this.newTrack('fd', record, this.descriptorLabel(record), record.fd, 0, record.t);
+      descriptor = { track, opened: false, readyAt: -1 };
       state.descriptors.set(record.fd, descriptor);
     }
     return descriptor;
+  }
+
+  private descriptorLabel(record: TraceRecord): string {
+    const name = this.names.descriptor(record);
+    return labelOf(record.thread, `fd ${record.fd}${name === '?' ? '' : ` ${name}`}`);
   }
 
   private newTrack(
@@ -308,7 +330,7 @@ export class Spans {
       id: ++this.tracks,
       kind,
       thread,
-      name: thread === 0 ? name : `${threadName(thread)}: ${name}`,
+      name,
       fd,
       task,
       begin,
@@ -334,6 +356,6 @@ export class Spans {
   }
 }
 
-function keyOf(record: TraceRecord): string {
-  return record.code === WaitKind.descriptor ? `${record.fd} ${record.mask}` : '';
+function labelOf(thread: number, name: string): string {
+  return thread === 0 ? name : `${threadName(thread)}: ${name}`;
 }

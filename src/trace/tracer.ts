@@ -19,6 +19,7 @@ class Tracer implements Observer {
   private readonly loop: Loop;
   private readonly ring: Ring;
   private readonly flight: FlightRecorder | null;
+  private suspensions = 0;
 
   constructor(loop: Loop, recording: Recording) {
     this.loop = loop;
@@ -34,18 +35,25 @@ class Tracer implements Observer {
     this.ring.write(this.ring.now(), Kind.spawn, 0, 0, -1, 0, task.id, parent.id);
   }
 
+  made(trap: Trap): void {
+    trap.suspension = { number: 0, fd: -1, generation: 0, event: 0, settledAt: this.ring.now() };
+  }
+
   suspend(task: Task, trap: Trap): void {
-    const { fd, event } = trap;
+    const { fd, event, suspension } = trap;
     const { ring } = this;
-    const t = ring.now();
+    const number = ++this.suspensions;
+    // The clock need not be read again where nothing has happened since.
+    const t = suspension !== null && suspension.settledAt === ring.last ? ring.last : ring.now();
+    const since = suspension === null ? 0 : t - suspension.settledAt;
     if (fd >= 0) {
       const generation = this.loop.generationOf(fd);
-      trap.suspension = { fd, generation, event, settledAt: t };
-      ring.write(t, Kind.suspend, WaitKind.descriptor, event, fd, generation, task.id, 0);
+      trap.suspension = { number, fd, generation, event, settledAt: t };
+      ring.write(t, Kind.suspend, WaitKind.descriptor, event, fd, generation, task.id, since, number);
     } else {
-      trap.suspension = { fd, generation: 0, event, settledAt: t };
+      trap.suspension = { number, fd, generation: 0, event, settledAt: t };
       native.traceText(TextKind.waitName, task.id, -1, trap.describe());
-      ring.write(t, Kind.suspend, WaitKind.other, 0, -1, 0, task.id, 0);
+      ring.write(t, Kind.suspend, WaitKind.other, 0, -1, 0, task.id, since, number);
     }
   }
 
@@ -61,14 +69,14 @@ class Tracer implements Observer {
 
   resume(task: Task, trap: Trap): void {
     const { suspension } = trap;
-    if (suspension === null) return;
+    if (suspension === null || suspension.number === 0) return;
     trap.suspension = null;
     const { ring } = this;
-    const { fd, generation, event, settledAt } = suspension;
+    const { number, fd, generation, event, settledAt } = suspension;
     const t = ring.last;
     ring.task = task.id;
     const code = fd >= 0 ? WaitKind.descriptor : WaitKind.other;
-    ring.write(t, Kind.resume, code, event, fd, generation, task.id, Math.max(0, t - settledAt));
+    ring.write(t, Kind.resume, code, event, fd, generation, task.id, Math.max(0, t - settledAt), number);
   }
 
   end(task: Task, state: TaskState, outcome: unknown): void {
