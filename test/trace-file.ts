@@ -1,4 +1,4 @@
-// Writes trace files as native code would, for tests that want one of their own making.
+// Writes trace files for tests: what a program that is being traced would write, and what none would.
 
 import { closeSync, openSync, writeSync } from 'node:fs';
 import {
@@ -12,9 +12,9 @@ import {
   VERSION,
 } from '../src/trace/record.ts';
 
-/** The fields of a record that are not 0 (of `fd`: not -1). */
-export interface RecordFields {
-  t: number;
+/** Fields of a record; those that are left out are 0, and `fd` is -1. */
+export interface Fields {
+  t?: number;
   kind: number;
   code?: number;
   mask?: number;
@@ -26,44 +26,74 @@ export interface RecordFields {
   arg?: number;
 }
 
-const BUFFER_BYTES = 4096 * RECORD_BYTES;
+export function header(): Buffer {
+  const head = Buffer.alloc(HEADER_BYTES);
+  head.write(MAGIC);
+  head.writeUInt32LE(VERSION, 8);
+  head.writeUInt16LE(RECORD_BYTES, 12);
+  head.writeBigUInt64LE(1_790_000_000_000_000_000n, 16);
+  head.writeUInt32LE(1234, 32);
+  return head;
+}
+
+export function record(fields: Fields): Buffer {
+  const bytes = Buffer.alloc(RECORD_BYTES);
+  bytes.writeDoubleLE(fields.t ?? 0, 0);
+  bytes[8] = fields.kind;
+  bytes[9] = fields.code ?? 0;
+  bytes.writeUInt16LE(fields.mask ?? 0, 10);
+  bytes.writeInt32LE(fields.fd ?? -1, 12);
+  bytes.writeUInt32LE(fields.generation ?? 0, 16);
+  bytes.writeUInt32LE(fields.task ?? 0, 20);
+  bytes.writeDoubleLE(fields.result ?? 0, 24);
+  bytes.writeDoubleLE(fields.duration ?? 0, 32);
+  bytes.writeDoubleLE(fields.arg ?? 0, 40);
+  return bytes;
+}
+
+/** A text, in pieces. */
+export function text(code: number, whose: { t?: number; task?: number; fd?: number }, said: string | Buffer): Buffer {
+  const bytes = Buffer.from(said);
+  const pieces: Buffer[] = [];
+  for (let at = 0; at === 0 || at < bytes.length; at += PIECE_BYTES) {
+    const part = bytes.subarray(at, at + PIECE_BYTES);
+    const more = at + PIECE_BYTES < bytes.length ? PIECE_MORE : 0;
+    const piece = record({
+      kind: Kind.text,
+      code,
+      mask: part.length | more | (at > 0 ? PIECE_CONTINUES : 0),
+      ...whose,
+    });
+    piece.fill(0, 24);
+    part.copy(piece, 24);
+    pieces.push(piece);
+  }
+  return Buffer.concat(pieces);
+}
+
+/** Parts that are written together. */
+const PARTS_AT_ONCE = 4096;
 
 /** A trace file that grows by `record` and `text`, until `close`. */
 export class TraceFile {
+  /** Records that are no texts. */
   count = 0;
   private readonly fd: number;
-  private readonly buffer = Buffer.alloc(BUFFER_BYTES);
-  private used = 0;
+  private parts: Buffer[] = [header()];
 
   constructor(path: string) {
     this.fd = openSync(path, 'w');
-    const header = Buffer.alloc(HEADER_BYTES);
-    header.write(MAGIC);
-    header.writeUInt32LE(VERSION, 8);
-    header.writeUInt16LE(RECORD_BYTES, 12);
-    header.writeBigUInt64LE(1_790_000_000_000_000_000n, 16);
-    header.writeUInt32LE(1234, 32);
-    writeSync(this.fd, header);
   }
 
-  record(fields: RecordFields): void {
-    const at = this.next(fields);
-    this.buffer.writeDoubleLE(fields.result ?? 0, at + 24);
-    this.buffer.writeDoubleLE(fields.duration ?? 0, at + 32);
-    this.buffer.writeDoubleLE(fields.arg ?? 0, at + 40);
+  record(fields: Fields): void {
+    this.add(record(fields));
     this.count++;
   }
 
   /** A text of a kind (`code`) about a task or a descriptor. */
-  text(fields: Omit<RecordFields, 'kind'>, text: string): void {
-    const bytes = Buffer.from(text);
-    for (let from = 0; from === 0 || from < bytes.length; from += PIECE_BYTES) {
-      const piece = bytes.subarray(from, from + PIECE_BYTES);
-      const flags = (from > 0 ? PIECE_CONTINUES : 0) | (from + PIECE_BYTES < bytes.length ? PIECE_MORE : 0);
-      const at = this.next({ ...fields, kind: Kind.text, mask: piece.length | flags });
-      this.buffer.fill(0, at + 24, at + RECORD_BYTES);
-      piece.copy(this.buffer, at + 24);
-    }
+  text(fields: { t?: number; code: number; task?: number; fd?: number }, said: string): void {
+    const { code, ...whose } = fields;
+    this.add(text(code, whose, said));
   }
 
   close(): void {
@@ -71,22 +101,13 @@ export class TraceFile {
     closeSync(this.fd);
   }
 
-  private next({ t, kind, code = 0, mask = 0, fd = -1, generation = 0, task = 0 }: RecordFields): number {
-    if (this.used === BUFFER_BYTES) this.flush();
-    const { buffer, used: at } = this;
-    buffer.writeDoubleLE(t, at);
-    buffer[at + 8] = kind;
-    buffer[at + 9] = code;
-    buffer.writeUInt16LE(mask, at + 10);
-    buffer.writeInt32LE(fd, at + 12);
-    buffer.writeUInt32LE(generation, at + 16);
-    buffer.writeUInt32LE(task, at + 20);
-    this.used += RECORD_BYTES;
-    return at;
+  private add(part: Buffer): void {
+    this.parts.push(part);
+    if (this.parts.length >= PARTS_AT_ONCE) this.flush();
   }
 
   private flush(): void {
-    writeSync(this.fd, this.buffer, 0, this.used);
-    this.used = 0;
+    writeSync(this.fd, Buffer.concat(this.parts));
+    this.parts = [];
   }
 }

@@ -3,13 +3,10 @@
 
 import { isIP } from 'node:net';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { readTrace } from '../trace/reader.ts';
-import { TraceFormatter } from '../trace/show.ts';
 import { findProgram, listPrograms, runProgram, sourceOf } from './article.ts';
 import { echoServer } from './echo.ts';
-import { addExport } from './export.ts';
 import { complain, say } from './say.ts';
-import { addTimeline } from './timeline.ts';
+import { traceCommand } from './trace.ts';
 
 function port(text: string): number {
   const value = Number(text);
@@ -113,27 +110,6 @@ program
     }
   });
 
-const trace = program.command('trace').description('Reads traces, which `--trace FILE` records.');
-
-trace
-  .command('show <file>')
-  .description('Prints a trace as lines that read like those of strace, with the task that each concerns.')
-  .action((file: string) => {
-    try {
-      const formatter = new TraceFormatter();
-      for (const record of readTrace(file).records) print(formatter.push(record));
-      print(formatter.end());
-    } catch (error) {
-      complain(error);
-      process.exitCode = 1;
-    }
-  });
-
-addExport(trace);
-addTimeline(trace);
-
-function print(lines: string[]): void {
-  if (lines.length > 0) say(`${lines.join('\n')}\n`);
-}
+traceCommand(program);
 
 await program.parseAsync();

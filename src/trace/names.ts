@@ -7,11 +7,14 @@ import { EndKind, Kind, TextKind } from './record.ts';
 const STANDARD = ['stdin', 'stdout', 'stderr'];
 /** Names of each sort that are kept; the oldest goes first. */
 const MAX_NAMES = 65_536;
+/** Names of tasks that have ended that are kept: their descriptors may be closed after them. */
+const MAX_ENDED = 1024;
 /** More threads than a program has. Keys are numbers made of a thread and of a task or descriptor. */
 const THREAD = 2 ** 32;
 
 export class Names {
   private readonly tasks = new Map<number, string>();
+  private readonly ended = new Map<number, string>();
   private readonly descriptors = new Map<number, string>();
   private readonly waits = new Map<number, string>();
   private readonly errors = new Map<number, string>();
@@ -45,7 +48,12 @@ export class Names {
     const { kind, thread } = record;
     if (kind === Kind.end) {
       const task = thread * THREAD + record.task;
-      this.tasks.delete(task);
+      const name = this.tasks.get(task);
+      if (name !== undefined) {
+        this.tasks.delete(task);
+        if (this.ended.size >= MAX_ENDED) this.ended.delete(this.ended.keys().next().value!);
+        this.ended.set(task, name);
+      }
       this.waits.delete(task);
       this.errors.delete(task);
     } else if (kind === Kind.open) this.localAddresses.delete(thread * THREAD + record.fd);
@@ -55,7 +63,9 @@ export class Names {
 
   /** 'echo#3', or 'node' for what belongs to no task. */
   task({ thread }: TraceRecord, task: number): string {
-    return task === 0 ? 'node' : `${this.tasks.get(thread * THREAD + task) ?? 'task'}#${task}`;
+    if (task === 0) return 'node';
+    const key = thread * THREAD + task;
+    return `${this.tasks.get(key) ?? this.ended.get(key) ?? 'task'}#${task}`;
   }
 
   /** 'tcp 127.0.0.1:41514', 'stdin', or '?'. */

@@ -133,6 +133,22 @@ export class TraceReader {
     }
   }
 
+  /** Whether the file has records of more than one thread by now. Looks at the kinds alone, and leaves the reader where it is. */
+  severalThreads(): boolean {
+    const chunk = Buffer.alloc(this.buffer.length);
+    let first = -1;
+    for (let offset = HEADER_BYTES; ; offset += chunk.length) {
+      const length = readSync(this.fd, chunk, 0, chunk.length, offset);
+      for (let at = 0; at + RECORD_BYTES <= length; at += RECORD_BYTES) {
+        if (chunk[at + 8] !== Kind.thread) continue;
+        const thread = chunk.readInt32LE(at + 12);
+        if (first < 0) first = thread;
+        else if (thread !== first) return true;
+      }
+      if (length < chunk.length) return false;
+    }
+  }
+
   /** How many records the disk had no room for, as far as is known by now: the writer notes it at its end. */
   get missing(): number {
     const head = Buffer.alloc(HEADER_BYTES);

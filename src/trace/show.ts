@@ -1,177 +1,163 @@
 // `onewait trace show`: a trace as lines that read like strace, with the task that each concerns.
 //
 // A descriptor that becomes ready and the task that it wakes are two records and one line. So the lines of a turn are held back until the
-// turn is over, that is until the next wait, and the wake is put where its readiness is.
+// turn is over, that is until the next wait of the same thread, and the wake is put where its readiness is.
 
-import { errorName } from '../errors.ts';
+import { Explainer, type Explanation } from './explain.ts';
+import { type Filter, matches } from './filter.ts';
+import { runnable, textOf, timeOf, wake } from './line.ts';
+import { Names, threadName } from './names.ts';
 import type { TraceRecord } from './reader.ts';
-import { EndKind, Kind, OpenKind, SYSCALLS, TextKind, WaitKind } from './record.ts';
+import { Kind, WaitKind } from './record.ts';
 
-const CONTROLS = ['?', 'ADD', 'DEL', 'MOD'];
-const EPOLL_FLAGS: ReadonlyArray<[number, string]> = [
-  [0x1, 'IN'],
-  [0x2, 'PRI'],
-  [0x4, 'OUT'],
-  [0x2000, 'RDHUP'],
-  [0x80000000, 'ET'],
-];
-/** The calls that are asked for a number of bytes. */
-const TRANSFERS = new Set(['recvfrom', 'sendto', 'read', 'write']);
-/** What the first descriptors are, unless somebody closed them. */
-const STANDARD = ['stdin', 'stdout', 'stderr'];
-/** Longest a turn can grow before its lines are let go: memory stays bounded whatever the file says. */
+/** Most lines that are held back: memory stays bounded whatever the file says. */
 const MAX_HELD = 65_536;
-/** Names of each sort that are kept; the oldest goes first. */
-const MAX_NAMES = 65_536;
+
+export interface ShowOptions {
+  /** What to leave out. */
+  filter?: Filter | undefined;
+  /** Say in words what happens. */
+  explain?: boolean | undefined;
+  color?: boolean | undefined;
+  /** Whether each line names its thread; otherwise those do that come when a second thread has been met. */
+  threads?: boolean | undefined;
+}
+
+interface Line {
+  readonly record: TraceRecord;
+  text: string;
+  shown: boolean;
+  /** The name of the task that the descriptor of this line woke. */
+  woke: string | null;
+  readonly explanation: Explanation | null;
+}
+
+/** What a thread did since its last wait. */
+interface Turn {
+  lines: Line[];
+  /** The readiness of a descriptor that woke nobody yet. */
+  readonly causes: Map<number, Line>;
+  /** Descriptors that a system call was made on. */
+  readonly used: Set<number>;
+}
 
 /** Turns records into lines. `push` takes one record and returns the lines that are complete; `end` returns the rest. */
 export class TraceFormatter {
-  private readonly tasks = new Map<number, string>();
-  private readonly descriptors = new Map<number, string>();
-  private readonly waits = new Map<number, string>();
-  private readonly errors = new Map<number, string>();
-  private held: string[] = [];
-  /** Where in `held` the readiness of a descriptor stands that woke nobody yet. */
-  private readonly causes = new Map<number, number>();
+  private readonly names = new Names();
+  private readonly options: ShowOptions;
+  private readonly explainer: Explainer | null;
+  private readonly turns = new Map<number, Turn>();
+  private held = 0;
+
+  constructor(options: ShowOptions = {}) {
+    this.options = options;
+    this.explainer = options.explain ? new Explainer() : null;
+  }
 
   push(record: TraceRecord): string[] {
-    const text = this.format(record);
-    const done = record.kind === Kind.wait || this.held.length >= MAX_HELD ? this.end() : [];
-    if (text === null) return done;
-    if (record.kind === Kind.ready) this.causes.set(record.fd, this.held.length);
-    this.held.push(`${(record.t / 1e9).toFixed(6).padStart(12)}  ${text}`);
+    const { names } = this;
+    names.remember(record);
+    let done: string[] = [];
+    if (record.kind === Kind.wait) done = this.release(record.thread);
+    else if (this.held >= MAX_HELD) done = this.end();
+    const text = textOf(record, names);
+    if (text !== null) this.hold(record, text);
+    names.forget(record);
     return done;
   }
 
   end(): string[] {
-    const lines = this.held;
-    this.held = [];
-    this.causes.clear();
+    return [...this.turns.keys()].flatMap((thread) => this.release(thread));
+  }
+
+  private hold(record: TraceRecord, text: string): void {
+    const { kind, fd } = record;
+    const turn = this.turn(record.thread);
+    const shown = this.options.filter === undefined || matches(this.options.filter, record, this.names);
+    const explanation = this.explainer?.explain(record, this.names) ?? null;
+    if (kind === Kind.resume && record.code === WaitKind.descriptor) {
+      const cause = turn.causes.get(fd);
+      if (cause !== undefined) {
+        turn.causes.delete(fd);
+        const left = `${cause.text}  ${wake(record, this.names)}`;
+        // The time before it takes 14 columns of the 70.
+        cause.text = `${left.padEnd(56)}  ${runnable(record)}`;
+        cause.woke = this.names.task(record, record.task);
+        cause.shown ||= shown;
+        return;
+      }
+    }
+    const line: Line = { record, text, shown, woke: null, explanation };
+    if (kind === Kind.ready) turn.causes.set(fd, line);
+    else if (kind === Kind.syscall) turn.used.add(fd);
+    turn.lines.push(line);
+    this.held++;
+  }
+
+  private turn(thread: number): Turn {
+    let turn = this.turns.get(thread);
+    if (turn === undefined) {
+      turn = { lines: [], causes: new Map(), used: new Set() };
+      this.turns.set(thread, turn);
+    }
+    return turn;
+  }
+
+  private release(thread: number): string[] {
+    const turn = this.turns.get(thread);
+    if (turn === undefined) return [];
+    this.turns.delete(thread);
+    this.held -= turn.lines.length;
+    const lines: string[] = [];
+    for (const line of turn.lines) {
+      if (!line.shown) continue;
+      lines.push(this.print(line));
+      if (this.explainer === null) continue;
+      const { record } = line;
+      const explanation =
+        record.kind === Kind.ready
+          ? this.explainer.readiness(record, line.woke, turn.used.has(record.fd))
+          : line.explanation;
+      if (explanation !== null) lines.push(...this.explainer.say(explanation).map((text) => this.dim(text)));
+    }
     return lines;
   }
 
-  private format(record: TraceRecord): string | null {
-    const { kind, fd, task, result, arg } = record;
-    switch (kind) {
-      case Kind.wait: {
-        const timeout = arg < 0 ? '-1' : `${(arg / 1e6).toFixed(arg % 1e6 === 0 ? 0 : 3)} ms`;
-        const brought = result < 0 ? errorName(result) : `${result} ready`;
-        return column(`wait(timeout=${timeout}) = ${brought}`, `blocked ${ms(record.duration)}`);
-      }
-      case Kind.control:
-        return column(
-          `epoll_ctl(${CONTROLS[record.code] ?? '?'}, ${fd}, ${flags(arg)}) = ${outcome(result)}`,
-          this.whose(task),
-        );
-      case Kind.ready:
-        return `fd ${fd} ${this.descriptorName(fd)}  ${events(record.mask)}`;
-      case Kind.syscall: {
-        const name = SYSCALLS[record.code] ?? '?';
-        const asked = TRANSFERS.has(name) ? `, ${arg}` : '';
-        const argument = name === 'socket' ? '' : fd;
-        const line = column(
-          `${name}(${argument}${asked}) = ${outcome(result)}`,
-          `<${(record.duration / 1000).toFixed(1)} us>`,
-        );
-        return task === 0 ? line : `${line.padEnd(74)}  ${this.taskName(task)}`;
-      }
-      case Kind.spawn:
-        return `${this.taskName(task)} spawned by ${this.taskName(arg)}`;
-      case Kind.suspend:
-        return `${this.taskName(task)} suspends on ${record.code === WaitKind.descriptor ? `fd ${fd} ${events(record.mask)}` : (this.waits.get(task) ?? '?')}`;
-      case Kind.resume:
-        return this.resume(record);
-      case Kind.end: {
-        const error = this.errors.get(task);
-        this.errors.delete(task);
-        const how =
-          record.code === EndKind.done
-            ? 'done'
-            : record.code === EndKind.cancelled
-              ? 'cancelled'
-              : `failed: ${error ?? '?'}`;
-        const line = `${this.taskName(task)} ${how}`;
-        this.waits.delete(task);
-        return line;
-      }
-      case Kind.timer:
-        return column(`timer of ${this.taskName(task)}`, `late ${ms(arg)}`);
-      case Kind.host:
-        return 'turn of libuv';
-      case Kind.open:
-        return `fd ${fd} opened: ${this.descriptorName(fd)}${record.code === OpenKind.accepted ? ` accepted by ${this.taskName(task)}` : ''}`;
-      case Kind.close:
-        this.descriptors.delete(fd);
-        return `fd ${fd} closed`;
-      case Kind.lost:
-        return `... ${result} records lost: the ring was full`;
-      default:
-        this.remember(record);
-        return null;
-    }
+  private print({ record, text }: Line): string {
+    const several = this.options.threads || this.names.severalThreads;
+    const thread = several ? `${threadName(record.thread).padEnd(9)}  ` : '';
+    return `${this.dim(timeOf(record))}  ${this.dim(thread)}${this.options.color ? painted(record, text) : text}`;
   }
 
-  /** Puts the wake at the end of the line of the readiness that caused it, if that is in this turn. */
-  private resume(record: TraceRecord): string | null {
-    const { task, fd } = record;
-    if (record.code === WaitKind.start) return `${this.taskName(task)} starts`;
-    const wake = `=> resume ${this.taskName(task)}`;
-    const runnable = `runnable ${ms(record.arg)}`;
-    if (record.code === WaitKind.descriptor) {
-      const cause = this.causes.get(fd);
-      if (cause !== undefined) {
-        this.causes.delete(fd);
-        this.held[cause] = `${`${this.held[cause]}  ${wake}`.padEnd(70)}  ${runnable}`;
-        return null;
-      }
-    }
-    const on = record.code === WaitKind.descriptor ? `fd ${fd} ${events(record.mask)}` : (this.waits.get(task) ?? '?');
-    return column(`${on}  ${wake}`, runnable);
-  }
-
-  private remember(record: TraceRecord): void {
-    if (record.code === TextKind.taskName) keep(this.tasks, record.task, record.text);
-    else if (record.code === TextKind.descriptorName) keep(this.descriptors, record.fd, record.text);
-    else if (record.code === TextKind.waitName) keep(this.waits, record.task, record.text);
-    else if (record.code === TextKind.error) keep(this.errors, record.task, record.text);
-  }
-
-  private taskName(task: number): string {
-    return task === 0 ? 'node' : `${this.tasks.get(task) ?? 'task'}#${task}`;
-  }
-
-  private whose(task: number): string {
-    return task === 0 ? '' : this.taskName(task);
-  }
-
-  private descriptorName(fd: number): string {
-    return this.descriptors.get(fd) ?? STANDARD[fd] ?? '?';
+  private dim(text: string): string {
+    return this.options.color && text !== '' ? `\u001b[2m${text}\u001b[22m` : text;
   }
 }
 
-/** Remembers a name, which comes from a file: on a terminal it must neither end the line nor do anything else. */
-function keep(names: Map<number, string>, key: number, text: string): void {
-  if (names.size >= MAX_NAMES && !names.has(key)) names.delete(names.keys().next().value!);
-  names.set(key, text.replace(/\p{Cc}/gu, '?'));
+const BLUE = 34;
+const GREEN = 32;
+const YELLOW = 33;
+const RED = 31;
+
+/** Colours for what the eye looks for: the wait, who goes on and who stops, and what failed. */
+function painted(record: TraceRecord, text: string): string {
+  switch (record.kind) {
+    case Kind.wait:
+      return paint(text, BLUE);
+    case Kind.suspend:
+      return paint(text, YELLOW);
+    case Kind.end:
+      return paint(text, record.code === 0 ? GREEN : RED);
+    case Kind.lost:
+      return paint(text, RED);
+    case Kind.syscall:
+    case Kind.control:
+      return record.result < 0 ? text.replace(/= -1 \S+/, (failure) => paint(failure, RED)) : text;
+    default:
+      return text.replace(/=> resume .*#\d+/, (resumed) => paint(resumed, GREEN));
+  }
 }
 
-function column(left: string, right: string): string {
-  return right === '' ? left : `${left.padEnd(56)}  ${right}`;
-}
-
-function ms(ns: number): string {
-  return `${(ns / 1e6).toFixed(3)} ms`;
-}
-
-function outcome(result: number): string {
-  return result < 0 ? `-1 ${errorName(result)}` : String(result);
-}
-
-function events(mask: number): string {
-  return mask === 3 ? 'IN|OUT' : mask === 2 ? 'OUT' : 'IN';
-}
-
-function flags(mask: number): string {
-  const names = EPOLL_FLAGS.filter(([bit]) => mask & bit).map(([, name]) => name);
-  return names.join('|') || '0';
+function paint(text: string, color: number): string {
+  return `\u001b[${color}m${text}\u001b[39m`;
 }

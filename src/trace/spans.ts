@@ -104,6 +104,11 @@ interface ThreadState {
   stoppedAt: number;
 }
 
+/** More tasks, descriptors, threads and waits of a task than programs have: a damaged file must not take all memory. The oldest go first. */
+const MAX_LIVE = 1 << 17;
+const MAX_THREADS = 1024;
+const MAX_WAITS = 4096;
+
 const EVENTS = ['?', 'IN', 'OUT', 'IN|OUT'];
 
 export class Spans {
@@ -208,6 +213,7 @@ export class Spans {
     const onDescriptor = record.code === WaitKind.descriptor;
     const other = onDescriptor && record.fd >= 0 ? this.descriptor(state, record).track : null;
     const on = onDescriptor ? `fd ${record.fd} ${EVENTS[record.mask & 3]}` : this.names.wait(record);
+    if (task.suspensions.size >= MAX_WAITS) task.suspensions.delete(task.suspensions.keys().next().value!);
     task.suspensions.set(record.result, { since, on, fd: onDescriptor ? record.fd : -1, other });
   }
 
@@ -279,6 +285,7 @@ export class Spans {
   private thread(record: TraceRecord): ThreadState {
     let state = this.threads.get(record.thread);
     if (state === undefined) {
+      if (this.threads.size >= MAX_THREADS) this.forgetThread(record.t);
       const wait = this.newTrack('wait', record, labelOf(record.thread, 'wait'), -1, 0, 0);
       state = { wait, tasks: new Map(), descriptors: new Map(), stoppedAt: 0 };
       this.threads.set(record.thread, state);
@@ -286,9 +293,22 @@ export class Spans {
     return state;
   }
 
+  private forgetThread(t: number): void {
+    const [oldest] = this.threads;
+    if (oldest === undefined) return;
+    const [thread, { tasks, descriptors }] = oldest;
+    this.threads.delete(thread);
+    for (const { track } of [...tasks.values(), ...descriptors.values()]) this.sink.ended?.(track, t);
+  }
+
   private task(state: ThreadState, record: TraceRecord): TaskState {
     let task = state.tasks.get(record.task);
     if (task === undefined) {
+      const [oldest] = state.tasks.size >= MAX_LIVE ? state.tasks : [];
+      if (oldest !== undefined) {
+        state.tasks.delete(oldest[0]);
+        this.sink.ended?.(oldest[1].track, record.t);
+      }
       const track = this.newTrack(
         'task',
         record,
@@ -306,6 +326,11 @@ export class Spans {
   private descriptor(state: ThreadState, record: TraceRecord): DescriptorState {
     let descriptor = state.descriptors.get(record.fd);
     if (descriptor === undefined) {
+      const [oldest] = state.descriptors.size >= MAX_LIVE ? state.descriptors : [];
+      if (oldest !== undefined) {
+        state.descriptors.delete(oldest[0]);
+        this.sink.ended?.(oldest[1].track, record.t);
+      }
       const track = this.newTrack('fd', record, this.descriptorLabel(record), record.fd, 0, record.t);
       descriptor = { track, opened: false, readyAt: -1 };
       state.descriptors.set(record.fd, descriptor);
