@@ -98,7 +98,7 @@ export function runnable(record: TraceRecord): string {
 }
 
 /** 'fd 9 IN', '20 ms', 'echo#3': what a suspend or resume record is about. */
-export function waitedFor(record: TraceRecord, names: Names): string {
+function waitedFor(record: TraceRecord, names: Names): string {
   return record.code === WaitKind.descriptor ? `fd ${record.fd} ${events(record.mask)}` : names.wait(record);
 }
 
@@ -133,7 +133,7 @@ function quoted(payload: string, length: number): string {
   return `"${text}"${payload.length < length ? '...' : ''}`;
 }
 
-export function column(left: string, right: string): string {
+function column(left: string, right: string): string {
   return right === '' ? left : `${left.padEnd(56)}  ${right}`;
 }
 
