@@ -234,7 +234,10 @@ function doctorCommand(group: Command): void {
     .command('doctor <file>')
     .description('Looks for what is wrong with a program, and shows the lines that prove it.')
     .addOption(
-      new Option('--held <ms>', 'a step that runs as long without a wait is a finding')
+      new Option(
+        '--held <ms>',
+        'a step that runs as long while a descriptor is ready is a finding, or ten times as long',
+      )
         .default(10)
         .argParser(milliseconds),
     )

@@ -22,6 +22,8 @@ export interface Finding {
 
 /** Of each sort so many are shown by themselves. */
 const SHOWN = 5;
+/** A step that kept nobody waiting may take so many times as long: programs have things to load when they start. */
+const HARMLESS = 10;
 /** Lines that prove one of them. */
 const LINES = 6;
 /** Turns in a row without any work that make a spin, and how fast they must follow each other: per second. */
@@ -337,6 +339,7 @@ export class Doctor {
 
   private report(held: HeldLoop[]): void {
     for (const { step, lines, starved } of held) {
+      if (starved.size === 0 && step.duration < HARMLESS * this.options.heldNs) continue;
       const fds = [...starved];
       const named = fds
         .slice(0, NAMED)
