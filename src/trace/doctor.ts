@@ -34,8 +34,10 @@ const LIBUV_TURNS = 1000;
 /** A wait that returned sooner than this did not sleep: what it brought had been ready before. */
 const AT_ONCE_NS = 100_000;
 /** Tasks, descriptors and threads beyond this are not watched: no program has them, but a damaged file may. */
-const MAX_WATCHED = 1 << 17;
-const MAX_THREADS = 1024;
+const MAX_WATCHED = 1 << 16;
+const MAX_THREADS = 256;
+/** Ways to fail that are told apart. */
+const MAX_FAILURES = 1000;
 /** Descriptors that a sentence names. */
 const NAMED = 3;
 
@@ -440,7 +442,7 @@ export class Doctor {
     const what = `${names.task(record, task).replace(/#\d+$/, '')} ${ending}`;
     let failure = this.failures.get(what);
     if (failure === undefined) {
-      if (this.failures.size >= MAX_THREADS) {
+      if (this.failures.size >= MAX_FAILURES) {
         this.otherFailures++;
         return;
       }

@@ -105,8 +105,8 @@ interface ThreadState {
 }
 
 /** More tasks, descriptors, threads and waits of a task than programs have: a damaged file must not take all memory. The oldest go first. */
-const MAX_LIVE = 1 << 17;
-const MAX_THREADS = 1024;
+const MAX_LIVE = 1 << 16;
+const MAX_THREADS = 256;
 const MAX_WAITS = 4096;
 
 const EVENTS = ['?', 'IN', 'OUT', 'IN|OUT'];
