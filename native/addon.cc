@@ -452,6 +452,15 @@ Napi::Value socket_name(const Napi::CallbackInfo& info) {
   return result < 0 ? number(info.Env(), result) : to_object(info.Env(), address);
 }
 
+/** listenLocal(path): a descriptor, or -errno. */
+Napi::Value listen_local(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const std::string path = args.c_string(0, "path");
+  if (!args.ok()) return {};
+  // Not `opened`: Node's net takes it over, and closes it.
+  return number(info.Env(), local_listen(path));
+}
+
 /** traceOpen(path, records, flight, thread, payload): 0, or -errno. An empty path needs `flight`. */
 Napi::Value trace_open(const Napi::CallbackInfo& info) {
   Args args(info);
@@ -538,7 +547,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   const std::pair<const char*, Napi::Value (*)(const Napi::CallbackInfo&)> functions[] = {
       {"listen", listen}, {"connect", connect}, {"accept", accept}, {"recv", recv}, {"send", send}, {"read", read}, {"write", write},
       {"shutdown", shutdown}, {"close", close},
-      {"openSpare", open_spare}, {"socketError", socket_error}, {"socketName", socket_name}, {"traceOpen", trace_open},
+      {"openSpare", open_spare}, {"socketError", socket_error}, {"socketName", socket_name}, {"listenLocal", listen_local}, {"traceOpen", trace_open},
       {"traceMemory", trace_memory}, {"traceClose", trace_close}, {"traceDump", trace_dump}, {"traceRoom", trace_room}, {"traceText", trace_text},
   };
   for (const auto& [name, function] : functions) exports.Set(name, Napi::Function::New(env, function, name));

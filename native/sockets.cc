@@ -4,8 +4,11 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 
 #include <charconv>
+#include <cstring>
 #include <utility>
 
 #include "syscalls.h"
@@ -124,6 +127,44 @@ int socket_name(int fd, bool peer, SocketAddress* address) {
   address->length = sizeof address->storage;
   auto* name = reinterpret_cast<sockaddr*>(&address->storage);
   return static_cast<int>(outcome(peer ? ::getpeername(fd, name, &address->length) : ::getsockname(fd, name, &address->length)));
+}
+
+namespace {
+
+/** What is in the way of `address`: 0 when that was the socket file of somebody who is gone, and is gone too now. */
+int64_t clear_stale(const sockaddr_un& address) {
+  struct stat status;
+  if (::lstat(address.sun_path, &status) < 0) return errno == ENOENT ? 0 : outcome(-1);
+  if (!S_ISSOCK(status.st_mode)) return -ENOTSOCK;
+  const Fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (probe.get() < 0) return outcome(-1);
+  const int64_t result = outcome(::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address));
+  // EAGAIN: so many wait to be accepted that somebody listens indeed.
+  if (result == 0 || result == -EAGAIN) return -EADDRINUSE;
+  if (result != -ECONNREFUSED) return result;
+  return outcome(::unlink(address.sun_path));
+}
+
+}  // namespace
+
+int local_listen(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.empty()) return -ENOENT;
+  if (path.size() >= sizeof address.sun_path) return -ENAMETOOLONG;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  const auto* name = reinterpret_cast<const sockaddr*>(&address);
+  Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  // The mode of the socket becomes that of the file (unix_bind in the kernel): there is no moment at which others may connect, and no umask
+  // to be changed, which would be that of all threads.
+  if (fd.get() < 0 || ::fchmod(fd.get(), 0600) < 0) return static_cast<int>(outcome(-1));
+  int64_t result = outcome(::bind(fd.get(), name, sizeof address));
+  if (result == -EADDRINUSE) {
+    result = clear_stale(address);
+    if (result == 0) result = outcome(::bind(fd.get(), name, sizeof address));
+  }
+  if (result == 0) result = outcome(::listen(fd.get(), 16));
+  return static_cast<int>(result < 0 ? result : fd.release());
 }
 
 }  // namespace onewait

@@ -1,4 +1,4 @@
-// TCP sockets: every descriptor is close-on-exec and non-blocking from birth. Results are values or negative errno.
+// TCP sockets, and the local one that a running program is looked at through: every descriptor is close-on-exec and non-blocking from birth. Results are values or negative errno.
 #pragma once
 
 #include <sys/socket.h>
@@ -33,5 +33,10 @@ int tcp_connect(Trace* trace, const SocketAddress& address);
 /** SO_ERROR of a socket as 0 or -errno, which clears it. */
 int socket_error(int fd);
 int socket_name(int fd, bool peer, SocketAddress* address);
+/**
+ * Listens on a Unix socket with mode 0600. A socket file that nobody listens on any more gives way. -EADDRINUSE when somebody does, -ENOTSOCK for
+ * what is no socket, -ENAMETOOLONG, or what the calls say.
+ */
+int local_listen(const std::string& path);
 
 }  // namespace onewait

@@ -59,6 +59,7 @@ interface Native {
   openSpare(): number;
   socketError(fd: number): number;
   socketName(fd: number, peer: boolean): SocketAddress | number;
+  listenLocal(path: string): number;
   traceOpen(path: string, records: number, flight: boolean, thread: number, payload: number): number;
   traceMemory(): ArrayBuffer | null;
   traceClose(): number;

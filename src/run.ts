@@ -6,7 +6,8 @@ import { OnewaitError, systemError } from './errors.ts';
 import { Loop } from './loop.ts';
 import type { Coroutine } from './operation.ts';
 import { checkMain, type Main, type Task, type TaskErrorHandler, type TaskGroup } from './task.ts';
-import { activeRecording, type Recording, record, recordAsAsked } from './trace/recorder.ts';
+import { lookAsAsked } from './trace/live.ts';
+import { isRecording, type Recording, record, recordAsAsked } from './trace/recorder.ts';
 import { observe } from './trace/tracer.ts';
 
 export interface RunOptions {
@@ -74,7 +75,7 @@ const runs = new Set<Run<unknown>>();
 
 /** What the options or the environment ask for. Returns a recording that is the run's own, and ends with it. */
 function beginRecording({ trace }: RunOptions): Recording | null {
-  if (trace !== undefined && activeRecording() === null) return record(trace);
+  if (trace !== undefined && !isRecording()) return record(trace);
   recordAsAsked();
   return null;
 }
@@ -106,6 +107,7 @@ export async function run<T>(main: Main<T>, options: RunOptions = {}): Promise<T
     hosted = { loop: new Loop(new NativeDriver(poller), false), poller, recording: null };
   }
   const { loop } = hosted;
+  lookAsAsked();
   hosted.recording ??= beginRecording(options);
   observe(loop);
   setLoop(loop);

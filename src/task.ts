@@ -185,8 +185,8 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
     return this.pending !== null || (this.alsoPending !== null && this.alsoPending.size > 0);
   }
 
-  /** What it waits for. A generator waits for one thing, an async function perhaps for several. */
-  private waits(): Trap[] {
+  /** What it waits for. A generator waits for one thing, an async function perhaps for several. @internal */
+  waits(): Trap[] {
     const waits = this.alsoPending === null ? [] : [...this.alsoPending];
     if (this.pending !== null) waits.unshift(this.pending);
     return waits;

@@ -108,6 +108,7 @@ describe('functions', () => {
       'close',
       'connect',
       'listen',
+      'listenLocal',
       'openSpare',
       'read',
       'recv',
@@ -130,8 +131,8 @@ describe('functions', () => {
     const before = openDescriptors();
     fc.assert(
       fc.property(args, hostile, (args, receiver) => {
-        // A trace would be a file by the name that was made up.
-        if ((name === 'traceOpen' || name === 'traceDump') && typeof args[0] === 'string')
+        // These would make a file by the name that was made up.
+        if (['traceOpen', 'traceDump', 'listenLocal'].includes(name) && typeof args[0] === 'string')
           args[0] = '/nonexistent/trace';
         const answer = refusedOrAnswered(() => Reflect.apply(call as Anything, receiver, args));
         if (['listen', 'connect', 'openSpare'].includes(name)) closeAnswer(answer);

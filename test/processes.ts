@@ -22,6 +22,7 @@ const PACKAGES: Record<string, string> = {
   curl: 'curl',
   wrk: 'wrk',
   '/usr/bin/chromium': 'chromium',
+  tmux: 'tmux',
 };
 
 /** Fails, saying what to install, unless every program is there. */

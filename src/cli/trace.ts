@@ -13,6 +13,7 @@ import { summaryText } from '../trace/summary-text.ts';
 import { addExport } from './export.ts';
 import { complain, say } from './say.ts';
 import { addTimeline } from './timeline.ts';
+import { addTop } from './top.ts';
 
 /** How often a file that grows is looked at. */
 const LOOK_MS = 100;
@@ -30,6 +31,7 @@ export function traceCommand(program: Command): void {
   doctorCommand(group);
   addTimeline(group);
   addExport(group);
+  addTop(group);
 }
 
 // --- options ---------------------------------------------------------------------------------------------------------------

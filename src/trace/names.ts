@@ -107,7 +107,11 @@ export function threadName(thread: number): string {
 }
 
 /** On a terminal a name must neither end the line nor do anything else. */
+export function printable(text: string): string {
+  return text.replace(/\p{C}/gu, '?');
+}
+
 function keep(names: Map<number, string>, key: number, text: string): void {
   if (names.size >= MAX_NAMES && !names.has(key)) names.delete(names.keys().next().value!);
-  names.set(key, text.replace(/\p{C}/gu, '?'));
+  names.set(key, printable(text));
 }

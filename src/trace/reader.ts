@@ -53,11 +53,17 @@ export class TraceError extends OnewaitError {
   }
 }
 
-/** Reads one file, also one that grows meanwhile. */
+/** Where the bytes of a trace come from: like read(2), 0 is the end. */
+export interface TraceSource {
+  read(into: Uint8Array, at: number, length: number, offset: number): number;
+  close(): void;
+}
+
+/** Reads one file, also one that grows meanwhile, or another source. */
 export class TraceReader {
   readonly path: string;
   readonly header: TraceHeader;
-  private readonly fd: number;
+  private readonly source: TraceSource;
   private readonly buffer = Buffer.alloc(RECORDS_AT_ONCE * RECORD_BYTES);
   private readonly numbers = new Float64Array(this.buffer.buffer, this.buffer.byteOffset, this.buffer.length / 8);
   private readonly integers = new Int32Array(this.buffer.buffer, this.buffer.byteOffset, this.buffer.length / 4);
@@ -72,15 +78,13 @@ export class TraceReader {
   private pieceBytes = 0;
 
   /** @throws TraceError when it is not a trace or was written by a newer version; SystemError of open(2) */
-  constructor(path: string) {
+  constructor(path: string, source: TraceSource = fileSource(path)) {
     this.path = path;
-    // Opening a FIFO would wait for somebody to write to it.
-    this.fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    this.source = source;
     try {
-      if (!fstatSync(this.fd).isFile()) throw new TraceError(path, 'is no regular file, so no trace either');
       this.header = this.readHeader();
     } catch (error) {
-      closeSync(this.fd);
+      source.close();
       throw error;
     }
   }
@@ -138,7 +142,7 @@ export class TraceReader {
     const chunk = Buffer.alloc(this.buffer.length);
     let first = -1;
     for (let offset = HEADER_BYTES; ; offset += chunk.length) {
-      const length = readSync(this.fd, chunk, 0, chunk.length, offset);
+      const length = this.source.read(chunk, 0, chunk.length, offset);
       for (let at = 0; at + RECORD_BYTES <= length; at += RECORD_BYTES) {
         if (chunk[at + 8] !== Kind.thread) continue;
         const thread = chunk.readInt32LE(at + 12);
@@ -152,7 +156,7 @@ export class TraceReader {
   /** How many records the disk had no room for, as far as is known by now: the writer notes it at its end. */
   get missing(): number {
     const head = Buffer.alloc(HEADER_BYTES);
-    return readSync(this.fd, head, 0, HEADER_BYTES, 0) < HEADER_BYTES ? 0 : head.readUInt32LE(36);
+    return this.source.read(head, 0, HEADER_BYTES, 0) < HEADER_BYTES ? 0 : head.readUInt32LE(36);
   }
 
   /** To be called where no more will come. @throws TraceError when the file ends within a record */
@@ -164,13 +168,13 @@ export class TraceReader {
   }
 
   close(): void {
-    closeSync(this.fd);
+    this.source.close();
   }
 
   private readHeader(): TraceHeader {
     const { path } = this;
     const head = Buffer.alloc(HEADER_BYTES);
-    const length = readSync(this.fd, head, 0, HEADER_BYTES, 0);
+    const length = this.source.read(head, 0, HEADER_BYTES, 0);
     if (length === 0) throw new TraceError(path, 'is empty, so no trace');
     if (head.toString('latin1', 0, 8) !== MAGIC)
       throw new TraceError(path, `is no trace of onewait: it does not begin with ${MAGIC} at offset 0`);
@@ -201,7 +205,7 @@ export class TraceReader {
       this.end -= this.start;
       this.start = 0;
       const room = this.buffer.length - this.end;
-      const got = readSync(this.fd, this.buffer, this.end, room, this.offset + this.end);
+      const got = this.source.read(this.buffer, this.end, room, this.offset + this.end);
       if (got === 0) return false;
       this.end += got;
     }
@@ -256,6 +260,31 @@ export class TraceReader {
   private damaged(offset: number, what: string): TraceError {
     return new TraceError(this.path, `is damaged at offset ${offset}: ${what}`);
   }
+}
+
+function fileSource(path: string): TraceSource {
+  // Opening a FIFO would wait for somebody to write to it.
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  if (!fstatSync(fd).isFile()) {
+    closeSync(fd);
+    throw new TraceError(path, 'is no regular file, so no trace either');
+  }
+  return {
+    read: (into, at, length, offset) => readSync(fd, into, at, length, offset),
+    close: () => closeSync(fd),
+  };
+}
+
+/** A trace in memory. */
+export function memorySource(bytes: Uint8Array): TraceSource {
+  return {
+    read: (into, at, length, offset) => {
+      const part = bytes.subarray(offset, offset + length);
+      into.set(part, at);
+      return part.length;
+    },
+    close: () => {},
+  };
 }
 
 /**

@@ -27,6 +27,8 @@ const STREAM_RECORDS = 1 << 18;
 const FLIGHT_BYTES = 16 << 20;
 const MAX_FLIGHT_BYTES = 2 ** 31;
 const SLOW_TURN_MS = 1000;
+/** For those who look on: more than live.ts hands out at once, and a small part of a processor's cache. */
+const LIVE_RECORDS = 1 << 16;
 /** So many slow turns are written out by themselves: a program that is always slow must not fill the disk. */
 const MOST_SLOW_DUMPS = 10;
 
@@ -45,12 +47,19 @@ export class Recording {
   readonly file: string;
   /** Null unless it is a flight recorder. */
   readonly flight: FlightRecorder | null;
+  /** Nobody asked for it but those who look on (live.ts): it never reaches a file, and gives way to any other. */
+  readonly live: boolean;
   private readonly atExit = (): void => this.stop();
 
-  constructor(file: string, flight: FlightOptions | null, payload: number) {
-    const records = flight === null ? STREAM_RECORDS : powerOfTwo((flight.bytes ?? FLIGHT_BYTES) / RECORD_BYTES);
-    checkFile(file, native.traceOpen(file, records, flight !== null, threadId, payload));
-    this.file = file;
+  constructor(file: string | null, flight: FlightOptions | null, payload: number) {
+    this.live = file === null;
+    this.file = file ?? '';
+    const records = this.live
+      ? LIVE_RECORDS
+      : flight === null
+        ? STREAM_RECORDS
+        : powerOfTwo((flight.bytes ?? FLIGHT_BYTES) / RECORD_BYTES);
+    checkFile(this.file, native.traceOpen(this.file, records, this.live || flight !== null, threadId, payload));
     this.ring = new Ring(native.traceMemory()!);
     this.flight = flight === null ? null : new FlightRecorder(this, flight.slowTurnMs ?? SLOW_TURN_MS);
     // process.exit() runs no cleanup hook of the addon (a worker that is terminated does, and nothing of this).
@@ -143,6 +152,17 @@ export function activeRecording(): Recording | null {
   return active;
 }
 
+/** Whether somebody asked for what this thread records now. */
+export function isRecording(): boolean {
+  return active !== null && !active.live;
+}
+
+/** What this thread records, for somebody who looks on: what it does already, or else into memory from now on. */
+export function recordLive(): Recording {
+  active ??= new Recording(null, null, 0);
+  return active;
+}
+
 /** Starts recording this thread into `file` (mode 0600). @throws OnewaitError ERR_RECORDING when it does so already; SystemError of open(2); RangeError */
 export function record(file: string, options: RecordOptions = {}): Recording {
   return begin(file, null, options.payload);
@@ -162,6 +182,7 @@ function begin(file: string, flight: FlightOptions | null, payload = 0): Recordi
     throw new TypeError(`a trace needs the name of a file, and got ${String(file)}`);
   if (!Number.isInteger(payload) || payload < 0 || payload > MAX_TEXT)
     throw new RangeError(`payload must be a whole number of bytes from 0 to ${MAX_TEXT}, and is ${payload}`);
+  if (active?.live) active.stop();
   if (active !== null)
     throw new OnewaitError('ERR_RECORDING', `this thread is recorded already, into ${active.file}: stop that first`);
   active = new Recording(file, flight, payload);
@@ -183,7 +204,7 @@ export function recordAsAsked(): void {
     ONEWAIT_TRACE_SLOW: slow,
     ONEWAIT_TRACE_PAYLOAD: payload,
   } = process.env;
-  if (active !== null || (!file && !ring)) return;
+  if (isRecording() || (!file && !ring)) return;
   const options = { payload: payload === undefined ? 0 : Number(payload) };
   if (!ring) record(file!, options);
   else {

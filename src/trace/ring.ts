@@ -12,6 +12,7 @@ const LIMIT = 3;
 const CAPACITY = 4;
 const TASK = 5;
 const TURN = 4;
+const TAKEN = 32;
 
 export class Ring {
   private readonly clock: Float64Array;
@@ -42,6 +43,28 @@ export class Ring {
   /** How long the turn before this one took: from the return of a wait to the next wait. */
   get turnNs(): number {
     return this.clock[TURN]!;
+  }
+
+  /** How many records were written so far, modulo 2^32. */
+  get written(): number {
+    return this.head[WRITTEN]! >>> 0;
+  }
+
+  /**
+   * A copy of the records from number `from` on, one that was written: at most `most`, the last of them. They stay where they are until the producer
+   * comes round, which is this thread; only a flight recorder's oldest are `forgotten` before.
+   */
+  since(from: number, most: number, forgotten: boolean): Uint8Array {
+    const { head, written } = this;
+    const held = forgotten ? (written - head[TAKEN]!) >>> 0 : head[CAPACITY]!;
+    const count = Math.min((written - from) >>> 0, most, held);
+    const first = (written - count) & this.mask;
+    const before = Math.min(count, head[CAPACITY]! - first);
+    const copy = new Uint8Array(count * RECORD_BYTES);
+    const bytes = new Uint8Array(this.head.buffer, HEAD_BYTES);
+    copy.set(bytes.subarray(first * RECORD_BYTES, (first + before) * RECORD_BYTES));
+    copy.set(bytes.subarray(0, (count - before) * RECORD_BYTES), before * RECORD_BYTES);
+    return copy;
   }
 
   /** System calls that follow are made on behalf of this task. */

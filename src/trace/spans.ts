@@ -100,6 +100,8 @@ interface ThreadState {
   readonly wait: Track;
   readonly tasks: Map<number, TaskState>;
   readonly descriptors: Map<number, DescriptorState>;
+  /** Those that have not stopped, as far as is known. */
+  readonly running: Set<TaskState>;
   /** When a task last stopped running. */
   stoppedAt: number;
 }
@@ -145,6 +147,8 @@ export class Spans {
     const { kind, t } = record;
     switch (kind) {
       case Kind.wait:
+        // An async function that awaits a promise of somebody else's tells nobody; but while the thread waits, nothing runs.
+        for (const task of state.running) this.stop(state, task, t, record);
         this.span(state.wait, 'blocked', t, record.duration, SYSCALLS[record.code] ?? '?', null, record);
         break;
       case Kind.host:
@@ -242,6 +246,7 @@ export class Spans {
       this.span(task.track, 'runnable', task.runnableSince, begin - task.runnableSince, 'runnable', null, record);
     task.runnableSince = -1;
     if (task.runningSince < 0) task.runningSince = begin;
+    state.running.add(task);
   }
 
   /**
@@ -253,6 +258,7 @@ export class Spans {
     const begin = Math.max(task.runningSince, state.stoppedAt);
     const until = t >= begin || record === null ? Math.max(begin, t) : record.t;
     task.runningSince = -1;
+    state.running.delete(task);
     state.stoppedAt = until;
     this.span(task.track, 'running', begin, until - begin, 'running', null, record);
     return until;
@@ -287,7 +293,7 @@ export class Spans {
     if (state === undefined) {
       if (this.threads.size >= MAX_THREADS) this.forgetThread(record.t);
       const wait = this.newTrack('wait', record, labelOf(record.thread, 'wait'), -1, 0, 0);
-      state = { wait, tasks: new Map(), descriptors: new Map(), stoppedAt: 0 };
+      state = { wait, tasks: new Map(), descriptors: new Map(), running: new Set(), stoppedAt: 0 };
       this.threads.set(record.thread, state);
     }
     return state;
