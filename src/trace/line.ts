@@ -71,12 +71,13 @@ export function textOf(record: TraceRecord, names: Names): string | null {
       if (record.code === OpenKind.found) return `fd ${fd} found: ${names.descriptor(record)}`;
       const origin = ORIGINS.get(record.code);
       const by = origin === undefined ? '' : ` ${origin} by ${names.task(record, task)}`;
-      return `fd ${fd} opened: ${names.descriptor(record)}${by}`;
+      const local = names.localAddress(record);
+      return `fd ${fd} opened: ${names.descriptor(record)}${by}${local === undefined ? '' : ` at ${local}`}`;
     }
     case Kind.close:
       return `fd ${fd} closed`;
     case Kind.lost:
-      return `... ${result} records lost: the ring was full`;
+      return `... ${result} records lost: the ring or the disk was full`;
     default:
       return null;
   }
