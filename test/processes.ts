@@ -21,8 +21,8 @@ const PACKAGES: Record<string, string> = {
   bash: 'bash',
   curl: 'curl',
   wrk: 'wrk',
-  tmux: 'tmux',
   '/usr/bin/chromium': 'chromium',
+  tmux: 'tmux',
 };
 
 /** Fails, saying what to install, unless every program is there. */

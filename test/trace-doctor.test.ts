@@ -136,7 +136,7 @@ describe('onewait trace doctor finds', () => {
       ['--idle', '20', '--held', '10000'],
     );
     expect(report).toMatch(/^fd \d+ tcp 127\.0\.0\.1:\d+ was waited for and never became ready, in \d+\.\d+ ms\.$/m);
-    expect(report).toMatch(/fd \d+ opened: tcp 127\.0\.0\.1:\d+ accepted by main#1\n.*epoll_ctl\(ADD, /);
+    expect(report).toMatch(/fd \d+ opened: tcp 127\.0\.0\.1:\d+ accepted by main#1 at \S+\n.*epoll_ctl\(ADD, /);
     expect(report).toContain('1 finding in');
   });
 
@@ -178,7 +178,7 @@ describe('onewait trace doctor finds', () => {
       ['--held', '10000'],
     );
     expect(report).toMatch(/^fd \d+ tcp 127\.0\.0\.1:\d+ was never closed, though the task that used it has ended\.$/m);
-    expect(report).toMatch(/fd \d+ opened: tcp 127\.0\.0\.1:\d+ accepted by forgetful#2\n.*forgetful#2 done\n/);
+    expect(report).toMatch(/fd \d+ opened: tcp 127\.0\.0\.1:\d+ accepted by forgetful#2 at \S+\n.*forgetful#2 done\n/);
     expect(report).toContain('1 finding in');
   });
 
@@ -192,7 +192,7 @@ describe('onewait trace doctor finds', () => {
     expect(findings.map(({ sentence }) => sentence)).toEqual([
       '1,234 records were lost: what is said here may be wrong for want of them.',
     ]);
-    expect(findings[0]!.lines).toEqual(['    0.000000  ... 1234 records lost: the ring was full']);
+    expect(findings[0]!.lines).toEqual(['    0.000000  ... 1234 records lost: the ring or the disk was full']);
   });
 
   test('of many alike five, and counts the others', () => {

@@ -143,7 +143,7 @@ describe('the socket', () => {
     expect(existsSync(other.path)).toBe(false);
   });
 
-  test('of a process that was killed is replaced; one that is in use, a file and a link are left alone', async () => {
+  test('of a process that was killed is replaced; a file and a link are left alone', async () => {
     const { child, path } = await server();
     child.kill();
     await child.ended;
@@ -157,7 +157,6 @@ describe('the socket', () => {
     const link = join(folder(), 'link');
     symlinkSync(path, link);
     for (const [taken, why] of [
-      [path, 'another process, or thread, listens there'],
       [file, 'it exists, and is no socket'],
       [link, 'it exists, and is no socket'],
       ['/nonexistent/live', 'its directory does not exist'],
@@ -176,6 +175,19 @@ describe('the socket', () => {
     expect(readFileSync(file, 'utf8')).toBe('mine');
     expect(await client.tree()).toHaveLength(3);
     expect(next.stderr).toBe('');
+  });
+
+  test('of a program that inherits the name of one in use has its number added', async () => {
+    const { path } = await server();
+    const { child } = await server({ ONEWAIT_TRACE_LISTEN: path });
+    const first = await live(path);
+    const second = await live(`${path}.${child.pid}`);
+    expect((await second.costs()).head.pid).toBe(child.pid);
+    expect((await first.costs()).head.pid).not.toBe(child.pid);
+    child.process.kill('SIGTERM');
+    await child.end();
+    expect(existsSync(`${path}.${child.pid}`)).toBe(false);
+    expect(await first.tree()).toHaveLength(4);
   });
 
   test('keeps no program alive, with a client neither', async () => {

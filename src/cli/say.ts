@@ -6,8 +6,8 @@ import { writeSync } from 'node:fs';
 const PAUSE_MS = 5;
 
 /** Writes all of `text`, and waits as long as its reader takes. A reader who has gone wants no more, and no complaint either: that ends the process. */
-export function say(text: string, fd = 1): void {
-  for (let rest: Uint8Array = Buffer.from(text); rest.length > 0; ) {
+export function say(text: string | Uint8Array, fd = 1): void {
+  for (let rest = typeof text === 'string' ? Buffer.from(text) : text; rest.length > 0; ) {
     try {
       rest = rest.subarray(writeSync(fd, rest));
     } catch (error) {

@@ -10,6 +10,7 @@ import { HEADER_BYTES, RECORD_BYTES } from '../trace/record.ts';
 import { type ShowOptions, TraceFormatter } from '../trace/show.ts';
 import { Summary } from '../trace/summary.ts';
 import { summaryText } from '../trace/summary-text.ts';
+import { addExport } from './export.ts';
 import { complain, say } from './say.ts';
 import { addTimeline } from './timeline.ts';
 import { addTop } from './top.ts';
@@ -29,6 +30,7 @@ export function traceCommand(program: Command): void {
   summaryCommand(group);
   doctorCommand(group);
   addTimeline(group);
+  addExport(group);
   addTop(group);
 }
 
@@ -236,7 +238,10 @@ function doctorCommand(group: Command): void {
     .command('doctor <file>')
     .description('Looks for what is wrong with a program, and shows the lines that prove it.')
     .addOption(
-      new Option('--held <ms>', 'a step that runs as long without a wait is a finding')
+      new Option(
+        '--held <ms>',
+        'a step that runs as long while a descriptor is ready is a finding, or ten times as long',
+      )
         .default(10)
         .argParser(milliseconds),
     )

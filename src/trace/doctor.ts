@@ -22,6 +22,8 @@ export interface Finding {
 
 /** Of each sort so many are shown by themselves. */
 const SHOWN = 5;
+/** A step that kept nobody waiting may take so many times as long: programs have things to load when they start. */
+const HARMLESS = 10;
 /** Lines that prove one of them. */
 const LINES = 6;
 /** Turns in a row without any work that make a spin, and how fast they must follow each other: per second. */
@@ -32,8 +34,10 @@ const LIBUV_TURNS = 1000;
 /** A wait that returned sooner than this did not sleep: what it brought had been ready before. */
 const AT_ONCE_NS = 100_000;
 /** Tasks, descriptors and threads beyond this are not watched: no program has them, but a damaged file may. */
-const MAX_WATCHED = 1 << 17;
-const MAX_THREADS = 1024;
+const MAX_WATCHED = 1 << 16;
+const MAX_THREADS = 256;
+/** Ways to fail that are told apart. */
+const MAX_FAILURES = 1000;
 /** Descriptors that a sentence names. */
 const NAMED = 3;
 
@@ -335,6 +339,7 @@ export class Doctor {
 
   private report(held: HeldLoop[]): void {
     for (const { step, lines, starved } of held) {
+      if (starved.size === 0 && step.duration < HARMLESS * this.options.heldNs) continue;
       const fds = [...starved];
       const named = fds
         .slice(0, NAMED)
@@ -437,7 +442,7 @@ export class Doctor {
     const what = `${names.task(record, task).replace(/#\d+$/, '')} ${ending}`;
     let failure = this.failures.get(what);
     if (failure === undefined) {
-      if (this.failures.size >= MAX_THREADS) {
+      if (this.failures.size >= MAX_FAILURES) {
         this.otherFailures++;
         return;
       }

@@ -71,12 +71,13 @@ export function textOf(record: TraceRecord, names: Names): string | null {
       if (record.code === OpenKind.found) return `fd ${fd} found: ${names.descriptor(record)}`;
       const origin = ORIGINS.get(record.code);
       const by = origin === undefined ? '' : ` ${origin} by ${names.task(record, task)}`;
-      return `fd ${fd} opened: ${names.descriptor(record)}${by}`;
+      const local = names.localAddress(record);
+      return `fd ${fd} opened: ${names.descriptor(record)}${by}${local === undefined ? '' : ` at ${local}`}`;
     }
     case Kind.close:
       return `fd ${fd} closed`;
     case Kind.lost:
-      return `... ${result} records lost: the ring was full`;
+      return `... ${result} records lost: the ring or the disk was full`;
     default:
       return null;
   }
@@ -98,7 +99,7 @@ export function runnable(record: TraceRecord): string {
 }
 
 /** 'fd 9 IN', '20 ms', 'echo#3': what a suspend or resume record is about. */
-export function waitedFor(record: TraceRecord, names: Names): string {
+function waitedFor(record: TraceRecord, names: Names): string {
   return record.code === WaitKind.descriptor ? `fd ${record.fd} ${events(record.mask)}` : names.wait(record);
 }
 
@@ -133,7 +134,7 @@ function quoted(payload: string, length: number): string {
   return `"${text}"${payload.length < length ? '...' : ''}`;
 }
 
-export function column(left: string, right: string): string {
+function column(left: string, right: string): string {
   return right === '' ? left : `${left.padEnd(56)}  ${right}`;
 }
 

@@ -11,10 +11,12 @@
 // - The socket has mode 0600. It and its connections keep no program alive.
 // - While somebody asks for costs, and nothing else records, this thread records into memory; with the last of them that ends.
 // - A client that does not read is not answered further, so it cannot fill the memory.
-// - The main thread's socket is PATH, that of a worker PATH.workerN. `runBlocking` has none: nothing of Node runs meanwhile, so nobody would answer.
+// - The main thread's socket is PATH, that of a worker PATH.workerN; where another process listens already, whose
+//   child this may be, '.PID' is added. `runBlocking` has none: nothing of Node runs meanwhile, so nobody would answer.
 
 import { unlinkSync, writeSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
+import { constants } from 'node:os';
 import { isMainThread, threadId } from 'node:worker_threads';
 import { getLoop } from '../current.ts';
 import { systemError } from '../errors.ts';
@@ -56,7 +58,6 @@ export interface About {
 }
 
 const NOT_LISTENING: Record<string, string> = {
-  EADDRINUSE: 'another process, or thread, listens there',
   ENOTSOCK: 'it exists, and is no socket',
   ENAMETOOLONG: 'the name of a socket has at most 107 bytes',
   ENOENT: 'its directory does not exist',
@@ -88,8 +89,14 @@ function printTree(): void {
 
 const lookers = new Set<Looker>();
 
-function listen(path: string): void {
-  const fd = native.listenLocal(path);
+function listen(asked: string): void {
+  let path = asked;
+  let fd = native.listenLocal(path);
+  if (fd === -constants.errno.EADDRINUSE) {
+    // A program that has inherited the name, from one that listens there, takes another.
+    path = `${asked}.${process.pid}`;
+    fd = native.listenLocal(path);
+  }
   if (fd < 0) {
     const error = systemError('listen', fd);
     error.message = `ONEWAIT_TRACE_LISTEN: cannot listen on ${path}: ${NOT_LISTENING[error.code] ?? error.message}`;

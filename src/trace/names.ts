@@ -19,6 +19,7 @@ export class Names {
   private readonly waits = new Map<number, string>();
   private readonly errors = new Map<number, string>();
   private readonly payloads = new Map<number, string>();
+  private readonly localAddresses = new Map<number, string>();
   /** Whether the trace has records of more than one thread so far. */
   severalThreads = false;
   private firstThread = -1;
@@ -39,6 +40,7 @@ export class Names {
     else if (code === TextKind.waitName) keep(this.waits, task, text);
     else if (code === TextKind.error) keep(this.errors, task, text);
     else if (code === TextKind.payload) this.payloads.set(thread, text);
+    else if (code === TextKind.localAddress) keep(this.localAddresses, thread * THREAD + record.fd, text);
   }
 
   /** Lets go of the names that a record was the last to need. */
@@ -54,7 +56,8 @@ export class Names {
       }
       this.waits.delete(task);
       this.errors.delete(task);
-    } else if (kind === Kind.close) this.descriptors.delete(thread * THREAD + record.fd);
+    } else if (kind === Kind.open) this.localAddresses.delete(thread * THREAD + record.fd);
+    else if (kind === Kind.close) this.descriptors.delete(thread * THREAD + record.fd);
     else if (kind === Kind.syscall) this.payloads.delete(thread);
   }
 
@@ -76,10 +79,20 @@ export class Names {
   }
 
   /** 'done', 'cancelled', or 'failed: Error: no': how a task ended, of an end record. */
-  ending({ thread, task, code }: TraceRecord): string {
-    if (code === EndKind.done) return 'done';
-    if (code === EndKind.cancelled) return 'cancelled';
-    return `failed: ${this.errors.get(thread * THREAD + task) ?? '?'}`;
+  ending(record: TraceRecord): string {
+    if (record.code === EndKind.done) return 'done';
+    if (record.code === EndKind.cancelled) return 'cancelled';
+    return `failed: ${this.error(record)}`;
+  }
+
+  /** 'Error: no': why a task failed, of an end record. */
+  error({ thread, task }: TraceRecord): string {
+    return this.errors.get(thread * THREAD + task) ?? '?';
+  }
+
+  /** The address of a socket that is named after its peer, of an open record. */
+  localAddress({ thread, fd }: TraceRecord): string | undefined {
+    return this.localAddresses.get(thread * THREAD + fd);
   }
 
   /** The first bytes that the system call took or brought, one character each, if the trace has them. */

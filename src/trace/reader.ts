@@ -37,6 +37,8 @@ export interface TraceRecord {
 export interface TraceHeader {
   /** Milliseconds since the epoch at t = 0. */
   wallClockMs: number;
+  /** CLOCK_MONOTONIC at t = 0. */
+  monotonicNs: bigint;
   pid: number;
 }
 
@@ -189,7 +191,11 @@ export class TraceReader {
       throw new TraceError(path, `is of format ${version}, which only onewait before 0.1.0 wrote; record it anew`);
     if (head.readUInt16LE(12) !== RECORD_BYTES)
       throw new TraceError(path, 'is damaged: the size of its records, at offset 12, is wrong');
-    return { wallClockMs: Number(head.readBigUInt64LE(16) / 1_000_000n), pid: head.readUInt32LE(32) };
+    return {
+      wallClockMs: Number(head.readBigUInt64LE(16) / 1_000_000n),
+      monotonicNs: head.readBigUInt64LE(24),
+      pid: head.readUInt32LE(32),
+    };
   }
 
   /** Makes a record available at `start`; false when there is none yet. */

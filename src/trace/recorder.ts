@@ -190,7 +190,8 @@ function begin(file: string, flight: FlightOptions | null, payload = 0): Recordi
 }
 
 /**
- * Starts what the environment asks for, the first time that it is called on this thread: ONEWAIT_TRACE=FILE records into a file;
+ * Starts what the environment asks for, the first time that it is called on this thread: ONEWAIT_TRACE=FILE records into a file (`FILE.PID` where another
+ * process, whose child this may be, writes that one);
  * ONEWAIT_TRACE_RING=16MiB keeps the last moments (ONEWAIT_TRACE says where they go, `onewait-PID.trace` by default), and
  * ONEWAIT_TRACE_SLOW=MS says which turns are slow; ONEWAIT_TRACE_PAYLOAD=BYTES.
  * @throws RangeError for what is no such number; SystemError
@@ -206,7 +207,7 @@ export function recordAsAsked(): void {
   } = process.env;
   if (isRecording() || (!file && !ring)) return;
   const options = { payload: payload === undefined ? 0 : Number(payload) };
-  if (!ring) record(file!, options);
+  if (!ring) recordBeside(file!, options);
   else {
     const base = file || `onewait-${process.pid}.trace`;
     recordFlight(isMainThread ? base : `${base}.worker${threadId}`, {
@@ -214,6 +215,16 @@ export function recordAsAsked(): void {
       bytes: parseBytes(ring),
       slowTurnMs: slow === undefined ? undefined : Number(slow),
     });
+  }
+}
+
+/** A program that has inherited the name of a file, from one that writes it, takes another: `FILE.PID`. */
+function recordBeside(file: string, options: RecordOptions): void {
+  try {
+    record(file, options);
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== 'EBUSY') throw error;
+    record(`${file}.${process.pid}`, options);
   }
 }
 

@@ -107,8 +107,8 @@ interface ThreadState {
 }
 
 /** More tasks, descriptors, threads and waits of a task than programs have: a damaged file must not take all memory. The oldest go first. */
-const MAX_LIVE = 1 << 17;
-const MAX_THREADS = 1024;
+const MAX_LIVE = 1 << 16;
+const MAX_THREADS = 256;
 const MAX_WAITS = 4096;
 
 const EVENTS = ['?', 'IN', 'OUT', 'IN|OUT'];
@@ -213,7 +213,7 @@ export class Spans {
 
   private suspend(state: ThreadState, record: TraceRecord): void {
     const task = this.task(state, record);
-    const since = this.stop(state, task, record.t - record.arg, record);
+    const since = this.stop(state, task, Math.max(0, record.t - Math.max(0, record.arg)), record);
     const onDescriptor = record.code === WaitKind.descriptor;
     const other = onDescriptor && record.fd >= 0 ? this.descriptor(state, record).track : null;
     const on = onDescriptor ? `fd ${record.fd} ${EVENTS[record.mask & 3]}` : this.names.wait(record);
@@ -228,7 +228,7 @@ export class Spans {
       const suspension = task.suspensions.get(record.result);
       if (suspension !== undefined) {
         task.suspensions.delete(record.result);
-        const runnableSince = Math.max(suspension.since, t - record.arg);
+        const runnableSince = Math.max(suspension.since, t - Math.max(0, record.arg));
         this.suspended(task, suspension, runnableSince, record);
         task.runnableSince = runnableSince;
         const cause = suspension.fd < 0 ? undefined : state.descriptors.get(suspension.fd);

@@ -27,7 +27,7 @@ export interface Times {
   readonly maxNs: number;
 }
 
-export interface Traffic {
+interface Traffic {
   readonly calls: number;
   readonly bytesIn: number;
   readonly bytesOut: number;

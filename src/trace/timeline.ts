@@ -46,7 +46,8 @@ export function writeTimeline(path: string, output: string, progress: (records: 
     data.finish();
     const about = {
       name: basename(path),
-      ...header,
+      pid: header.pid,
+      wallClockMs: header.wallClockMs,
       records: count,
       lanes: data.lanes,
       items: data.items,

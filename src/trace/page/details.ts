@@ -26,7 +26,7 @@ const TITLES: Record<number, string> = {
   [Item.end]: 'ended',
   [Item.timer]: 'timer fired',
   [Item.libuv]: 'libuv has its turn',
-  [Item.lost]: 'records lost: the ring was full',
+  [Item.lost]: 'records lost: the ring or the disk was full',
 };
 
 /** 'recvfrom = 64', 'waits for fd 9 IN'. */
