@@ -70,15 +70,20 @@ function cleanEnvironment(): NodeJS.ProcessEnv {
 export class Children {
   readonly #running = new Set<Child>();
 
-  /** Starts `command` on the given core, or anywhere. */
+  /** Starts `command` on the given cores, or anywhere if none are given, with at most so many tasks of its user. */
   start(
     command: readonly string[],
-    cpu: number | null,
+    cpus: readonly number[],
     onLine: (line: string) => void,
     env: Readonly<Record<string, string>> = {},
+    mostTasks: number | null = null,
   ): Child {
-    const pinned = cpu === null ? [] : ['taskset', '--cpu-list', `${cpu}`];
-    const child = new Child(['setpriv', '--pdeathsig', 'KILL', ...pinned, ...command], env, onLine);
+    const pinned = cpus.length === 0 ? [] : ['taskset', '--cpu-list', cpus.join()];
+    // RLIMIT_NPROC counts the tasks of a user, and not root's: setrlimit(2).
+    const user =
+      mostTasks === null || process.getuid?.() !== 0 ? [] : ['--reuid=65534', '--regid=65534', '--clear-groups'];
+    const limit = mostTasks === null ? [] : ['prlimit', `--nproc=${mostTasks}:${mostTasks}`];
+    const child = new Child(['setpriv', ...user, '--pdeathsig', 'KILL', ...limit, ...pinned, ...command], env, onLine);
     this.#running.add(child);
     void child.ended.then(() => this.#running.delete(child));
     return child;

@@ -1,7 +1,7 @@
 // What the exchange suite needs besides servers and a generator: the rates service, and the answer that every server must give.
 
 import { connect } from 'node:net';
-import { type Lab, SampleFailure, startServer } from './lab.ts';
+import { generatorCores, type Lab, SampleFailure, startServer } from './lab.ts';
 import { exchangeTable, HOST, RATES } from './servers.ts';
 import type { Talk } from './suite.ts';
 
@@ -9,7 +9,7 @@ const ANSWERED_WITHIN_MS = 5_000;
 
 /** Starts the rates service next to the generator; its port. It ends with the other children. */
 export async function startRates(lab: Lab): Promise<number> {
-  const { port } = await startServer(lab, RATES, lab.pinning?.generatorCpu ?? null);
+  const { port } = await startServer(lab, RATES, generatorCores(lab));
   return port;
 }
 

@@ -6,7 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { whole } from './format.ts';
-import { type GeneratorEvent, generate, type Lab, withServer } from './lab.ts';
+import { type GeneratorEvent, generate, type Lab, type RunningServer, withServer } from './lab.ts';
 import type { Server } from './servers.ts';
 
 export interface IdleSample {
@@ -51,6 +51,12 @@ export function footprintOf(pid: number): Footprint {
   };
 }
 
+/** What the server said about its own trouble explains more than the connections it closed. */
+function firstError({ process }: RunningServer, fields: Readonly<Record<string, unknown>>): string {
+  const complaint = process.stderrTail.trim().split('\n').at(-1) ?? '';
+  return `${String(fields.firstConnectionError)}${complaint === '' ? '' : `; it said: ${complaint}`}`;
+}
+
 export function measureIdle(lab: Lab, server: Server, connections: number, messageBytes: number): Promise<IdleSample> {
   return withServer(lab, server, async (running) => {
     const { pid } = running.process;
@@ -90,8 +96,7 @@ export function measureIdle(lab: Lab, server: Server, connections: number, messa
         last.threads > first.threads ? perConnection(last.kernelStackBytes - first.kernelStackBytes) : 0,
       threads: last.threads,
       cpuShareWhileIdle: Number(fields.serverBusy),
-      whyIncomplete:
-        errors === 0 ? null : `${whole(errors)} connections failed: ${String(fields.firstConnectionError)}`,
+      whyIncomplete: errors === 0 ? null : `${whole(errors)} connections failed: ${firstError(running, fields)}`,
     };
   });
 }

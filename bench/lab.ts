@@ -75,10 +75,16 @@ export async function closed(running: RunningServer, descriptorsBefore: number):
   while (descriptorsOf(running) > descriptorsBefore && Date.now() < deadline) await delay(5);
 }
 
+/** The cores that a server may use: one, so that servers are compared and not machines, or for several loops all but the generator's. */
+function coresFor(lab: Pick<Lab, 'pinning'>, server: Server): readonly number[] {
+  if (lab.pinning === null) return [];
+  return server.severalCores ? lab.pinning.otherCpus : [lab.pinning.serverCpu];
+}
+
 export async function startServer(
   lab: Pick<Lab, 'children' | 'pinning' | 'signal'>,
   server: Server,
-  cpu: number | null = lab.pinning?.serverCpu ?? null,
+  cpus: readonly number[] = coresFor(lab, server),
 ): Promise<RunningServer> {
   const port = await freePort();
   let isReady: () => void = () => {};
@@ -90,7 +96,7 @@ export async function startServer(
   };
   if (lab.signal.aborted) throw new Interrupted();
   const command = [server.command, ...server.args(port)];
-  const process = lab.children.start(command, cpu, onLine, server.env);
+  const process = lab.children.start(command, cpus, onLine, server.env, server.mostTasks);
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<string>((resolve) => {
     timer = setTimeout(resolve, READY_WITHIN_MS, `it was not ready within ${READY_WITHIN_MS / 1000} seconds`);
@@ -119,6 +125,13 @@ export async function withServer<T>(
   }
 }
 
+/** The core of the generator, and of what the server asks. */
+export const generatorCores = ({ pinning }: Pick<Lab, 'pinning'>): readonly number[] =>
+  pinning === null ? [] : [pinning.generatorCpu];
+
+/** Whether the generator polls. On a core that the server, or what the server asks, also needs it would take that from them. */
+export const spins = ({ pinning, talk }: Lab): boolean => pinning !== null && talk === null;
+
 /** One line of the generator's stdout. */
 export type GeneratorEvent = Readonly<Record<string, unknown>> & { readonly event: string };
 
@@ -133,12 +146,11 @@ export async function generate(
   onEvent: (event: GeneratorEvent, goOn: () => void) => void,
 ): Promise<void> {
   const where = ['--host', HOST, '--port', `${running.port}`, '--server-pid', `${running.process.pid}`];
-  // Polling on a core that the server, or what the server asks, also needs would take it from them.
-  const spin = lab.pinning === null || lab.talk !== null ? [] : ['--spin'];
+  const spin = spins(lab) ? ['--spin'] : [];
   const talk = lab.talk === null ? [] : ['--request', lab.talk.request, '--response', lab.talk.response];
   const command = [join(lab.programs, 'loadgen'), ...where, ...spin, ...talk, ...args];
   if (lab.signal.aborted) throw new Interrupted();
-  const generator = lab.children.start(command, lab.pinning?.generatorCpu ?? null, (line) => {
+  const generator = lab.children.start(command, generatorCores(lab), (line) => {
     onEvent(JSON.parse(line) as GeneratorEvent, () => generator.writeLine());
   });
   // A dead server is noticed by the generator as a closed connection; ending the generator as well covers the idle one.

@@ -19,6 +19,8 @@ export interface Machine {
 export interface Pinning {
   readonly serverCpu: number;
   readonly generatorCpu: number;
+  /** All but the generator's. */
+  readonly otherCpus: readonly number[];
 }
 
 /** '0-2,5' is 0, 1, 2, 5: the format of cpuset(7). */
@@ -48,7 +50,8 @@ function choosePinning(): Pinning | null {
   const [serverCpu, ...others] = allowed;
   if (serverCpu === undefined || others.length === 0) return null;
   const siblings = siblingsOf(serverCpu);
-  return { serverCpu, generatorCpu: others.find((cpu) => !siblings.includes(cpu)) ?? others[0]! };
+  const generatorCpu = others.find((cpu) => !siblings.includes(cpu)) ?? others[0]!;
+  return { serverCpu, generatorCpu, otherCpus: allowed.filter((cpu) => cpu !== generatorCpu) };
 }
 
 function descriptorLimit(): number {

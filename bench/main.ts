@@ -15,8 +15,8 @@ import { type Options, parseOptions } from './options.ts';
 import { makePlan, type Plan, planSeconds } from './plan.ts';
 import { Progress } from './progress.ts';
 import { formatPage } from './report.ts';
-import { makeReport, type Report } from './results.ts';
-import { type Run, Runner } from './runner.ts';
+import { makeReport, type Outcome, type Report } from './results.ts';
+import { Runner } from './runner.ts';
 import { isAvailable, isCommand, type Server } from './servers.ts';
 import { formatTable } from './table.ts';
 
@@ -35,11 +35,12 @@ function requireWritable(folder: string, isOurs: boolean): void {
   }
 }
 
-function requireTools({ programs, suite }: Options): void {
+function requireTools({ programs, suites }: Options): void {
   for (const tool of ['taskset', 'setpriv']) {
     if (!isCommand(tool)) fail(`needs ${tool}: install util-linux (apt-get install util-linux)`);
   }
-  if (suite.path !== null && !isCommand('wrk')) fail('needs wrk, the client of this suite: apt-get install wrk');
+  if (suites.some(({ path }) => path !== null) && !isCommand('wrk'))
+    fail('needs wrk, the client of the suite exchange: apt-get install wrk');
   const generator = join(programs, 'loadgen');
   if (!isCommand(generator)) fail(`there is no ${generator}: build it with 'node native/setup.mjs --bench'`);
 }
@@ -52,7 +53,35 @@ function write(report: Report, options: Options): void {
   process.stderr.write(`onewait bench: wrote ${page}\n`);
 }
 
-async function measure(options: Options, machine: Machine, plan: Plan): Promise<number> {
+/** A suite that is about to be measured. */
+interface Task {
+  readonly plan: Plan;
+  readonly servers: readonly Server[];
+  readonly lab: Lab;
+}
+
+/** What is to be measured, with what it needs started. Servers that are not available are told, and left out. */
+async function prepare(lab: Lab, plans: readonly Plan[], options: Options, skipped: string[]): Promise<Task[]> {
+  const tasks: Task[] = [];
+  for (const plan of plans) {
+    const { suite } = plan;
+    const rates = suite.path === null ? 0 : await startRates(lab);
+    const chosen = suite
+      .servers(options.programs, rates)
+      .filter(({ name }) => options.servers === null || options.servers.includes(name));
+    for (const { name, install } of chosen.filter((server) => !isAvailable(server))) {
+      const line = `${name} is not available: ${install}`;
+      if (skipped.includes(line)) continue;
+      skipped.push(line);
+      process.stderr.write(`onewait bench: skipped: ${line}\n`);
+    }
+    const talk = suite.path === null ? null : await learnAnswer(lab, suite.path, rates);
+    tasks.push({ plan, servers: chosen.filter(isAvailable), lab: { ...lab, talk } });
+  }
+  return tasks;
+}
+
+async function measure(options: Options, machine: Machine, plans: readonly Plan[]): Promise<number> {
   const interruption = new AbortController();
   const children = new Children();
   let exitCode = 0;
@@ -66,43 +95,34 @@ async function measure(options: Options, machine: Machine, plan: Plan): Promise<
 
   const { pinning } = machine;
   if (pinning === null) process.stderr.write('onewait bench: there is one core only: not pinned, no sample is valid\n');
-  const bare: Lab = { children, pinning, programs: options.programs, talk: null, signal: interruption.signal };
-  const { suite } = options;
-  let run: Run = { samples: [], idle: [], failures: new Map() };
-  let servers: readonly Server[] = [];
-  let skipped: string[] = [];
+  const lab: Lab = { children, pinning, programs: options.programs, talk: null, signal: interruption.signal };
+  const outcomes: Outcome[] = [];
+  const skipped: string[] = [];
   try {
-    const rates = suite.path === null ? 0 : await startRates(bare);
-    const chosen = suite
-      .servers(options.programs, rates)
-      .filter(({ name }) => options.servers === null || options.servers.includes(name));
-    servers = chosen.filter(isAvailable);
-    skipped = chosen
-      .filter((server) => !isAvailable(server))
-      .map((server) => `${server.name} is not available: ${server.install}`);
-    for (const line of skipped) process.stderr.write(`onewait bench: skipped: ${line}\n`);
-    if (servers.length === 0) fail('no server is left to measure');
-    const talk = suite.path === null ? null : await learnAnswer(bare, suite.path, rates);
-    const progress = new Progress(process.stderr, planSeconds(plan, servers.length));
-    const runner = new Runner({ ...bare, talk }, plan, servers, progress);
-    run = runner.run;
-    await runner.measureAll().finally(() => progress.clear());
+    const tasks = await prepare(lab, plans, options, skipped);
+    if (tasks.every(({ servers }) => servers.length === 0)) fail('no server is left to measure');
+    const seconds = tasks.reduce((sum, { plan, servers }) => sum + planSeconds(plan, servers.length), 0);
+    const progress = new Progress(process.stderr, seconds);
+    for (const task of tasks) {
+      const runner = new Runner(task.lab, task.plan, task.servers, progress);
+      outcomes.push({ plan: task.plan, servers: task.servers.map(({ name }) => name), run: runner.run });
+      await runner.measureAll().finally(() => progress.clear());
+    }
   } catch (error) {
     if (error instanceof SampleFailure) fail(error.message);
     if (!(error instanceof Interrupted)) throw error;
   } finally {
     await children.endAll();
   }
-  const names = servers.map((server) => server.name);
   const interrupted = interruption.signal.aborted;
-  const report = makeReport(machine, plan, names, run, { interrupted, skipped });
+  const report = makeReport(machine, outcomes, { interrupted, skipped });
   write(report, options);
   if (interrupted) {
     process.stderr.write('onewait bench: interrupted; nothing that was measured is valid\n');
     return exitCode;
   }
   process.stdout.write(`${formatTable(report)}\n`);
-  return run.failures.size > 0 ? 1 : 0;
+  return outcomes.some(({ run }) => run.failures.size > 0) ? 1 : 0;
 }
 
 // A reader that has gone (`| head`) wants no more output, and no complaint either.
@@ -118,5 +138,5 @@ const options = parseOptions(process.argv, {
 requireTools(options);
 if (options.json !== null) requireWritable(dirname(resolve(options.json)), false);
 if (options.out !== null) requireWritable(options.out, true);
-const plan = makePlan({ ...options, mostConnections: most });
-process.exitCode = await measure(options, machine, plan);
+const plans = options.suites.map((suite) => makePlan({ ...options, suite, mostConnections: most }));
+process.exitCode = await measure(options, machine, plans);

@@ -1,15 +1,15 @@
 // The command line of the benchmark. Wrong usage is one line on stderr and exit code 2.
 
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { SUITES, type Suite } from './suite.ts';
+import { type Effort, SUITES, type Suite } from './suite.ts';
 
 export interface Options {
-  readonly suite: Suite;
-  readonly quick: boolean;
+  readonly suites: readonly Suite[];
+  readonly effort: Effort;
   readonly servers: readonly string[] | null;
   readonly connections: readonly number[] | null;
-  readonly messageBytes: number;
-  readonly inFlight: number;
+  readonly messageBytes: number | null;
+  readonly inFlight: number | null;
   readonly seconds: number | null;
   readonly rounds: number | null;
   readonly json: string | null;
@@ -27,40 +27,49 @@ function numberIn(low: number, high: number, whole: boolean): (text: string) => 
   };
 }
 
+function parseSuites(text: string): readonly Suite[] {
+  if (text === 'all') return SUITES;
+  return text.split(',').map((name) => {
+    const suite = SUITES.find((candidate) => candidate.name === name);
+    if (suite === undefined)
+      throw new InvalidArgumentError(`Choose from ${SUITES.map((candidate) => candidate.name).join(', ')}, all.`);
+    return suite;
+  });
+}
+
+/** Two columns, indented. */
+function columns(rows: ReadonlyArray<readonly [string, string]>): string {
+  const width = Math.max(...rows.map(([name]) => name.length));
+  return rows.map(([name, summary]) => `  ${name.padEnd(width)}  ${summary}`).join('\n');
+}
+
 interface Facts {
   readonly programs: string;
   readonly mostConnections: number;
 }
 
 export function parseOptions(argv: readonly string[], facts: Facts): Options {
-  const servers = new Map(SUITES.map((suite) => [suite, suite.servers(facts.programs, 0)]));
+  const tables = new Map(SUITES.map((suite) => [suite, suite.servers(facts.programs, 0)]));
   const count = numberIn(1, facts.mostConnections, true);
   const command = new Command('npm run bench --')
     .description('Measures servers: one pinned to a core, the load generator on another.')
-    .addOption(
-      new Option(
-        '--suite <suite>',
-        "what to measure: echo servers, the article's exchange over HTTP, or what recording a trace costs",
-      )
-        .choices(SUITES.map(({ name }) => name))
-        .default('echo'),
-    )
-    .option('--quick', 'about a minute instead of five')
+    .option('--suite <suites>', "what to measure, separated by commas, or 'all'", parseSuites, [SUITES[0]!])
+    .addOption(new Option('--quick', 'about a minute instead of five').conflicts('full'))
+    .option('--full', 'every shape, more of it: an hour and more')
     .option('--servers <names>', 'only these, separated by commas')
     .option('--connections <counts>', `at these numbers of connections, at most ${facts.mostConnections}`, (text) =>
       text.split(',').map(count),
     )
-    .option('--size <bytes>', 'bytes per message', numberIn(1, 16 << 20, true), 64)
-    .option('--in-flight <messages>', 'messages in flight per connection', numberIn(1, 1024, true), 1)
+    .option('--size <bytes>', 'bytes per message', numberIn(1, 16 << 20, true))
+    .option('--in-flight <messages>', 'messages in flight per connection', numberIn(1, 1024, true))
     .option('--seconds <seconds>', 'length of each window', numberIn(0.05, 600, false))
     .option('--rounds <rounds>', 'rounds per number of connections', numberIn(1, 1000, true))
     .option('--json <file>', 'write machine, method, results and samples to this file')
     .option('--out <folder>', 'write report.html, a page with charts, to this folder')
     .option('--programs <folder>', 'where the compiled C++ programs are', facts.programs)
     .addHelpText('after', () => {
-      const all = [...servers.values()].flat();
-      const width = Math.max(...all.map(({ name }) => name.length));
-      return `\nServers:\n${all.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`).join('\n')}`;
+      const servers = new Map([...tables.values()].flat().map(({ name, summary }) => [name, summary]));
+      return `\nSuites:\n${columns(SUITES.map(({ name, summary }) => [name, summary]))}\n\nServers:\n${columns([...servers])}`;
     })
     .allowExcessArguments(false)
     .configureOutput({
@@ -73,18 +82,18 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
         ),
     })
     .exitOverride();
-  const chosen = (): Suite => SUITES.find(({ name }) => name === command.opts().suite)!;
+  const chosen = (): readonly Suite[] => command.opts().suite;
   try {
     command.parse(argv);
-    const names = servers.get(chosen())!.map(({ name }) => name);
+    const names = [...new Set(chosen().flatMap((suite) => tables.get(suite)!.map(({ name }) => name)))];
     const unknown = (command.opts().servers as string | undefined)?.split(',').find((name) => !names.includes(name));
     if (unknown !== undefined)
-      command.error(`There is no server '${unknown}' in this suite: choose from ${names.join(', ')}.`);
-    const { seconds, inFlight } = command.opts();
-    if (chosen().path !== null) {
+      command.error(`There is no server '${unknown}' in what is measured: choose from ${names.join(', ')}.`);
+    const { seconds, inFlight, size } = command.opts();
+    if (chosen().some(({ path }) => path !== null)) {
       if (seconds !== undefined && !Number.isInteger(seconds))
         command.error('The client of this suite is wrk, which counts whole --seconds.');
-      if (inFlight !== 1 || command.getOptionValueSource('size') === 'cli')
+      if (inFlight !== undefined || size !== undefined)
         command.error('Requests of this suite are what they are: --size and --in-flight are for the others.');
     }
   } catch (error) {
@@ -93,12 +102,12 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
   }
   const values = command.opts();
   return {
-    suite: chosen(),
-    quick: values.quick ?? false,
+    suites: chosen(),
+    effort: values.quick ? 'quick' : values.full ? 'full' : 'standard',
     servers: values.servers?.split(',') ?? null,
     connections: values.connections ?? null,
-    messageBytes: values.size,
-    inFlight: values.inFlight,
+    messageBytes: values.size ?? null,
+    inFlight: values.inFlight ?? null,
     seconds: values.seconds ?? null,
     rounds: values.rounds ?? null,
     json: values.json ?? null,

@@ -1,100 +1,92 @@
 // What is going to be measured, and about how long that takes.
 
-import type { Shape } from './sample.ts';
-import type { Suite } from './suite.ts';
-
-export interface Stage extends Shape {
-  /** Once per server: a just-in-time compiler needs a second, and a window before that would measure it. */
-  readonly warmupSeconds: number;
-  readonly rounds: number;
-}
+import type { Shape } from './shape.ts';
+import type { Effort, Stage, Suite } from './suite.ts';
 
 export interface Plan {
   readonly suite: Suite;
-  readonly messageBytes: number;
-  readonly inFlight: number;
   readonly stages: readonly Stage[];
   /** Numbers of connections at which memory is measured. */
   readonly idleConnections: readonly number[];
+  /** Of messages while memory is measured. */
+  readonly messageBytes: number;
 }
 
 export interface Wishes {
   readonly suite: Suite;
-  readonly quick: boolean;
+  readonly effort: Effort;
   readonly connections: readonly number[] | null;
-  readonly messageBytes: number;
-  readonly inFlight: number;
+  readonly messageBytes: number | null;
+  readonly inFlight: number | null;
   readonly seconds: number | null;
   readonly rounds: number | null;
   /** The most that this machine allows. */
   readonly mostConnections: number;
 }
 
-/**
- * Many short windows, for machines drift: a ratio compares windows that lie a second apart. 64 connections are the headline and get the most
- * rounds; one connection is shown but not ranked and gets the fewest.
- */
-function roundsFor(connections: number, quick: boolean, suite: Suite): number {
-  if (suite.path !== null) return quick ? 3 : 7;
-  if (connections === 1) return quick ? 3 : 5;
-  if (connections === 64) return quick ? 9 : 21;
-  if (connections > 5_000) return 5;
-  return quick ? 5 : 11;
-}
-
-function secondsFor(connections: number, quick: boolean, suite: Suite): number {
-  if (suite.path !== null) return 1; // wrk counts whole ones
-  if (connections > 5_000) return 1;
-  return quick ? 0.3 : 0.5;
-}
-
-/** Queues of thousands of connections need a while to fill. */
-function leadFor(connections: number): number {
-  return connections > 5_000 ? 0.5 : 0.1;
-}
-
-export function makePlan(wishes: Wishes): Plan {
-  const { suite, quick, inFlight, mostConnections } = wishes;
-  const messageBytes = suite.path?.length ?? wishes.messageBytes;
-  const standard = quick ? suite.quickConnections : suite.connections(mostConnections);
-  const counts = [...new Set(wishes.connections ?? standard)].sort((a, b) => a - b);
-  const idle = Math.min(quick ? 2_000 : 5_000, mostConnections);
-  const largest = counts.at(-1)!;
+/** What is wished for takes the place of what the suite has; stages that become the same are one. */
+function wished(stage: Stage, wishes: Wishes, connections: number | null): Stage {
+  const change = (shape: Shape): Shape => ({
+    ...shape,
+    connections: connections ?? shape.connections,
+    messageBytes: wishes.messageBytes ?? shape.messageBytes,
+    inFlight: wishes.inFlight ?? shape.inFlight,
+  });
   return {
-    suite,
-    messageBytes,
-    inFlight,
-    stages: counts.map((connections) => ({
-      connections,
-      messageBytes,
-      inFlight,
-      rounds: wishes.rounds ?? roundsFor(connections, quick, suite),
-      warmupSeconds: 1.5,
-      leadSeconds: leadFor(connections),
-      seconds: wishes.seconds ?? secondsFor(connections, quick, suite),
-    })),
-    idleConnections: suite.name !== 'echo' ? [] : largest > idle ? [idle, largest] : [idle],
+    ...stage,
+    shapes: stage.shapes.map(change),
+    rounds: wishes.rounds ?? stage.rounds,
+    seconds: wishes.seconds ?? stage.seconds,
   };
 }
 
+/** Of the stages whose shapes are the same only the first is left. */
+function distinct(stages: readonly Stage[]): Stage[] {
+  const keys = stages.map(({ shapes, pace }) => JSON.stringify([shapes, pace]));
+  return stages.filter((_, i) => keys.indexOf(keys[i]!) === i);
+}
+
+export function makePlan(wishes: Wishes): Plan {
+  const { suite, effort, mostConnections } = wishes;
+  const stages = suite.stages(effort, mostConnections);
+  const counts = wishes.connections === null ? null : [...new Set(wishes.connections)].sort((a, b) => a - b);
+  const chosen = stages.flatMap((stage) =>
+    (counts ?? [null]).map((connections) => {
+      // A number of connections that the suite has itself comes with that stage's length and rounds.
+      const alike = stages.find(({ shapes, pace }) => pace === stage.pace && shapes[0]!.connections === connections);
+      return wished(alike ?? stage, wishes, connections);
+    }),
+  );
+  const idle = suite.memory(effort, mostConnections).map((count) => Math.min(count, mostConnections));
+  return {
+    suite,
+    stages: distinct(chosen),
+    idleConnections: [...new Set(idle)],
+    messageBytes: wishes.messageBytes ?? 64,
+  };
+}
+
+const connectionsIn = ({ connections, idleConnections, flooders }: Shape): number =>
+  connections + idleConnections + flooders;
+
 /** Starting the generator, connecting and draining; connections cost 40 microseconds each at either end. */
-export function sampleSeconds(stage: Stage): number {
-  return stage.leadSeconds + stage.seconds + 0.15 + stage.connections * 80e-6;
+export function sampleSeconds(stage: Stage, shape: Shape): number {
+  return stage.leadSeconds + stage.seconds + 0.15 + connectionsIn(shape) * 80e-6;
 }
 
 export function warmupSeconds(stage: Stage): number {
-  return 0.3 + stage.warmupSeconds + stage.connections * 80e-6;
+  return 0.3 + stage.warmupSeconds + stage.shapes[0]!.connections * 80e-6;
 }
 
 export function idleSeconds(connections: number): number {
   return 1.3 + connections * 80e-6;
 }
 
-export function planSeconds(plan: Plan, servers: number): number {
-  const windows = plan.stages.reduce(
-    (sum, stage) => sum + warmupSeconds(stage) + stage.rounds * sampleSeconds(stage),
-    0,
-  );
-  const idle = plan.idleConnections.reduce((sum, connections) => sum + idleSeconds(connections), 0);
-  return (windows + idle) * servers;
+export function planSeconds({ stages, idleConnections }: Plan, servers: number): number {
+  const windows = stages.flatMap((stage) => [
+    warmupSeconds(stage),
+    ...stage.shapes.map((shape) => stage.rounds * sampleSeconds(stage, shape)),
+  ]);
+  const all = [...windows, ...idleConnections.map(idleSeconds)];
+  return all.reduce((sum, seconds) => sum + seconds, 0) * servers;
 }

@@ -1,26 +1,46 @@
-// From samples to results: one per server and number of connections, in the shape that `--json` writes.
+// From samples to results: one per suite, server and shape, in the form that `--json` writes.
 //
 // Only samples that count make figures. Where none does, the figures of those that do not are shown instead, and the result
 // says that it is not valid and why. Figures are medians over rounds; percentiles are of all rounds' latencies together.
 
-import { connectionsOf } from './format.ts';
+import { percent } from './format.ts';
 import type { IdleSample } from './idle.ts';
 import type { Machine } from './machine.ts';
 import type { Plan } from './plan.ts';
 import type { Run } from './runner.ts';
-import { BUSY_ENOUGH, isRanked, type Sample } from './sample.ts';
-import { type LatencyMicros, latencyMicros, median, mergeCounts, pairedRatios, type Spread, spread } from './stats.ts';
-import type { RatioField, Suite } from './suite.ts';
+import { BUSY_ENOUGH, LATEST_MICROS, ON_TIME, type Sample } from './sample.ts';
+import { isRanked, type Shape, titleOf } from './shape.ts';
+import {
+  type LatencyMicros,
+  latencyMicros,
+  median,
+  mergeCounts,
+  microsAt,
+  pairedRatios,
+  type Spread,
+  spread,
+} from './stats.ts';
+import { type Demand, type Measure, RATIO_FIELDS, type Ratio, type RatioField, type Suite } from './suite.ts';
 
-export interface Result {
+/** Shares of all latencies, and the microseconds within which they lie: what the chart of latencies draws. */
+export type Percentiles = ReadonlyArray<readonly [quantile: number, micros: number]>;
+
+type Ratios = { readonly [Field in RatioField]: number | null };
+
+export interface Result extends Shape, Ratios {
+  readonly suite: string;
   readonly server: string;
-  readonly connections: number;
-  readonly messageBytes: number;
-  readonly inFlight: number;
+  /** The shape in words. */
+  readonly shape: string;
   readonly roundTripsPerSecond: number | null;
   readonly serverCpuMicrosPerRoundTrip: number | null;
   readonly serverBusy: number | null;
+  readonly generatorBusy: number | null;
   readonly latencyMicros: LatencyMicros | null;
+  readonly percentiles: Percentiles;
+  /** Of an open loop. */
+  readonly achievedRate: number | null;
+  readonly floodBytesPerSecond: number | null;
   /** Measured with `rssConnections` idle connections. */
   readonly rssBytesPerConnection: number | null;
   readonly rssConnections: number | null;
@@ -28,11 +48,6 @@ export interface Result {
   /** Of the whole server, while it serves all connections. */
   readonly rssBytes: number | null;
   readonly threads: number | null;
-  readonly ratioToRawEpoll: number | null;
-  readonly ratioToThreads: number | null;
-  readonly ratioToBlocking: number | null;
-  readonly ratioToYield: number | null;
-  readonly ratioToAwait: number | null;
   readonly valid: boolean;
   readonly whyInvalid: string | null;
   /** False where wakeups are measured and not servers: such figures are shown, and nobody is ranked by them. */
@@ -42,24 +57,56 @@ export interface Result {
   readonly invalidSamples: number;
   /** How many connections were established, at best. */
   readonly established: number | null;
-  readonly spread: Readonly<Record<'roundTripsPerSecond' | RatioField, Spread | null>>;
+  readonly spread: Readonly<Record<'roundTripsPerSecond' | 'p99' | RatioField, Spread | null>>;
+}
+
+/** Whether the generator could have asked the best server for more than it did. */
+export interface SelfCheck {
+  readonly suite: string;
+  readonly shape: string;
+  readonly server: string;
+  /** So many times what the server did, if the generator had nothing else to do than it had. */
+  readonly headroom: number;
+  readonly enough: boolean;
+}
+
+export interface SuiteReport {
+  readonly name: string;
+  readonly title: string;
+  readonly measure: Measure;
+  readonly ratios: readonly Ratio[];
+  readonly method: Readonly<Record<string, string>>;
 }
 
 export interface Report {
-  readonly suite: { readonly name: string; readonly title: string; readonly ratios: Suite['ratios'] };
+  readonly suites: readonly SuiteReport[];
   readonly machine: Machine;
   readonly method: Readonly<Record<string, string>>;
   /** False when the run was interrupted or a server died. */
   readonly complete: boolean;
   readonly results: readonly Result[];
-  readonly idle: readonly IdleSample[];
-  readonly samples: ReadonlyArray<Omit<Sample, 'latencyCounts' | 'repeat'>>;
+  readonly idle: ReadonlyArray<IdleSample & { readonly suite: string }>;
+  readonly samples: ReadonlyArray<
+    Omit<Sample, 'latencyCounts' | 'repeat' | 'shape'> & {
+      readonly suite: string;
+      readonly shape: string;
+      readonly p99Micros: number;
+    }
+  >;
+  readonly selfChecks: readonly SelfCheck[];
   /** Servers that were not measured, and how to have them. */
   readonly skipped: readonly string[];
 }
 
-const rateByRound = (samples: readonly Sample[]) =>
-  new Map(samples.map((sample) => [sample.round, sample.roundTripsPerSecond]));
+/** How much faster than the best server the generator must be. */
+const HEADROOM = 1.2;
+
+/** From samples to the values that ratios are of. */
+const VALUES: Readonly<Record<Measure, (sample: Sample) => number>> = {
+  rate: (sample) => sample.roundTripsPerSecond,
+  capacity: (sample) => sample.roundTrips / sample.serverCpuSeconds,
+  p99: (sample) => microsAt(sample.latencyCounts, 0.99),
+};
 
 /** Memory at this number of connections, or at the nearest that was measured. */
 function idleOf(idle: readonly IdleSample[], server: string, connections: number): IdleSample | undefined {
@@ -72,109 +119,169 @@ interface Group {
   readonly counting: readonly Sample[];
 }
 
-function groupOf(run: Run, server: string, connections: number): Group {
-  const all = run.samples.filter((sample) => sample.server === server && sample.connections === connections);
+function groupOf(run: Run, server: string, shape: Shape): Group {
+  const title = titleOf(shape);
+  const all = run.samples.filter((sample) => sample.server === server && titleOf(sample.shape) === title);
   return { all, counting: all.filter((sample) => sample.valid) };
 }
 
-function resultOf(run: Run, plan: Plan, server: string, connections: number, interrupted: boolean): Result {
-  const { all, counting } = groupOf(run, server, connections);
+/** Closer together towards the end, where they matter. */
+const QUANTILES = [0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999, 1];
+
+function ratiosOf(run: Run, { measure, ratios }: Suite, server: string, shape: Shape): Map<RatioField, number[]> {
+  const byRound = (group: Group) => new Map(group.counting.map((sample) => [sample.round, VALUES[measure](sample)]));
+  const own = byRound(groupOf(run, server, shape));
+  return new Map(
+    ratios.map(({ field, server: reference, difference }) => {
+      const group = groupOf(run, reference ?? server, { ...shape, ...difference });
+      return [field, pairedRatios(own, byRound(group))];
+    }),
+  );
+}
+
+function resultOf(run: Run, plan: Plan, server: string, shape: Shape, interrupted: boolean): Result {
+  const { all, counting } = groupOf(run, server, shape);
   const shown = counting.length > 0 ? counting : all;
   const rates = shown.map((sample) => sample.roundTripsPerSecond);
-  const ratiosTo = (field: RatioField): number[] => {
-    const reference = plan.suite.ratios.find((ratio) => ratio.field === field)?.server ?? '';
-    return pairedRatios(rateByRound(counting), rateByRound(groupOf(run, reference, connections).counting));
-  };
-  const toFloor = ratiosTo('ratioToRawEpoll');
-  const toThreads = ratiosTo('ratioToThreads');
-  const toBlocking = ratiosTo('ratioToBlocking');
-  const toYield = ratiosTo('ratioToYield');
-  const toAwait = ratiosTo('ratioToAwait');
-  const idle = idleOf(run.idle, server, connections);
+  const counts = mergeCounts(shown.map((sample) => sample.latencyCounts));
+  const pacing = shown.flatMap((sample) => sample.pacing ?? []);
+  const floods = shown.flatMap((sample) => sample.floodBytesPerSecond ?? []);
+  const ratios = ratiosOf(run, plan.suite, server, shape);
+  const ofRatios = <T>(value: (ratios: readonly number[]) => T | null) =>
+    Object.fromEntries(RATIO_FIELDS.map((field) => [field, value(ratios.get(field) ?? [])])) as {
+      [Field in RatioField]: T | null;
+    };
+  const idle = idleOf(run.idle, server, shape.connections);
   const failure = run.failures.get(server);
   const valid = !interrupted && failure === undefined && counting.length > 0;
   const lastProblem = all.findLast((sample) => !sample.valid)?.whyInvalid ?? 'not measured';
   return {
+    suite: plan.suite.name,
     server,
-    connections,
-    messageBytes: plan.messageBytes,
-    inFlight: plan.inFlight,
+    shape: titleOf(shape),
+    ...shape,
     roundTripsPerSecond: median(rates),
     serverCpuMicrosPerRoundTrip: median(shown.map((sample) => sample.serverCpuMicrosPerRoundTrip)),
     serverBusy: median(shown.map((sample) => sample.serverBusy)),
-    latencyMicros: latencyMicros(mergeCounts(shown.map((sample) => sample.latencyCounts))),
+    generatorBusy: median(shown.map((sample) => sample.generatorBusy)),
+    latencyMicros: latencyMicros(counts),
+    percentiles: counts.length === 0 ? [] : QUANTILES.map((quantile) => [quantile, microsAt(counts, quantile)]),
+    achievedRate: median(pacing.map(({ achievedRate }) => achievedRate)),
+    floodBytesPerSecond: median(floods),
     rssBytesPerConnection: idle?.rssBytesPerConnection ?? null,
     rssConnections: idle?.connections ?? null,
     kernelStackBytesPerConnection: idle?.kernelStackBytesPerConnection ?? null,
     rssBytes: median(shown.map((sample) => sample.rssBytes)),
     threads: median(shown.map((sample) => sample.threads)),
-    ratioToRawEpoll: median(toFloor),
-    ratioToThreads: median(toThreads),
-    ratioToBlocking: median(toBlocking),
-    ratioToYield: median(toYield),
-    ratioToAwait: median(toAwait),
+    ...ofRatios(median),
     valid,
     whyInvalid: interrupted ? 'interrupted' : (failure ?? (valid ? null : lastProblem)),
-    ranked: isRanked({ connections }),
+    ranked: isRanked(shape),
     samples: shown.length,
     invalidSamples: all.length - counting.length,
     established: all.length === 0 ? null : Math.max(...all.map((sample) => sample.established)),
     spread: {
       roundTripsPerSecond: spread(rates),
-      ratioToRawEpoll: spread(toFloor),
-      ratioToThreads: spread(toThreads),
-      ratioToBlocking: spread(toBlocking),
-      ratioToYield: spread(toYield),
-      ratioToAwait: spread(toAwait),
+      p99: spread(shown.map(VALUES.p99)),
+      ...ofRatios(spread),
     },
   };
 }
 
-function describeMethod(machine: Machine, plan: Plan): Record<string, string> {
-  const { pinning } = machine;
-  const { suite } = plan;
-  const stages = plan.stages.map(
-    (stage) => `${connectionsOf(stage.connections)}: ${stage.rounds} rounds of ${stage.seconds} s`,
-  );
+/** Of the best server in each closed-loop shape: was the generator fast enough to say so? */
+function selfChecksOf(results: readonly Result[]): SelfCheck[] {
+  const shapes = [...new Set(results.filter(({ rate, ranked }) => rate === null && ranked).map(({ shape }) => shape))];
+  return shapes.flatMap((shape) => {
+    const own = results.filter((result) => result.shape === shape && result.valid);
+    const best = own.sort((a, b) => b.roundTripsPerSecond! - a.roundTripsPerSecond!)[0];
+    if (best === undefined) return [];
+    const headroom = 1 / Math.max(best.generatorBusy!, 0.01);
+    return [{ suite: best.suite, shape, server: best.server, headroom, enough: headroom >= HEADROOM }];
+  });
+}
+
+const VALIDITY: Readonly<Record<Demand, string>> = {
+  busy: `the server was at least ${percent(BUSY_ENOUGH)} busy (CPU time of its whole process over wall time); at 1 connection wakeups are measured: shown, not ranked`,
+  waits: `either the server was at least ${percent(BUSY_ENOUGH)} busy or the other core was not: who waits is what is compared`,
+  any: "the server's CPU time is what is compared",
+  'on-time': `in an open loop at least ${percent(ON_TIME)} of the messages were answered in time and 99 of 100 were sent no later than ${LATEST_MICROS} µs after they should have been`,
+};
+
+const FIGURES: Readonly<Record<Measure, string>> = {
+  rate: 'rates',
+  capacity: 'rates per CPU time of the server',
+  p99: 'p99 latencies: less is better',
+};
+
+function describeSuite({ suite, stages }: Plan, { shapes }: Run): Record<string, string> {
+  if (stages.length === 0) return {};
+  const lengths = new Set(stages.map((stage) => `${stage.rounds} rounds of ${stage.seconds} s`));
+  const load = shapes.some(({ rate }) => rate !== null)
+    ? 'open loop where a rate is given: messages are sent on a fixed schedule, and latency counts from when each should have been sent'
+    : 'closed loop: the next message is sent when the answer to one has come';
   return {
-    shape:
+    load:
       suite.path === null
-        ? `closed loop; ${plan.inFlight} message(s) of ${plan.messageBytes} bytes in flight per connection; every byte verified`
-        : 'closed loop of wrk; one HTTP request in flight per connection, kept alive; every status checked, and while warming up every byte',
+        ? `${load}; every byte verified`
+        : `closed loop of wrk; every status checked, and while warming up every byte`,
+    rounds: [...lengths].join('; '),
+    validity: `a sample counts if every connection was established and ${VALIDITY[suite.demand]}`,
+    figures: `medians over rounds; a ratio is the median of the ratios of ${FIGURES[suite.measure]} within a round`,
+  };
+}
+
+function describeMethod({ pinning }: Machine): Record<string, string> {
+  return {
     cores:
       pinning === null
         ? 'not pinned: there is one core only, so nothing here is valid'
-        : `server pinned to CPU ${pinning.serverCpu}, generator to CPU ${pinning.generatorCpu}, ${suite.path === null ? 'where it polls' : 'with the rates service, which takes 1 ms'}`,
-    rounds: `${stages.join('; ')}; a fresh server per number of connections, warmed up; all servers in each round, the order rotated each round`,
-    validity: suite.mustBeBusy
-      ? `a sample counts if every connection was established and the server was at least ${BUSY_ENOUGH * 100} % busy (CPU time of its whole process over wall time); at 1 connection wakeups are measured: shown, not ranked`
-      : `a sample counts if every connection was established and either the server's core was at least ${BUSY_ENOUGH * 100} % busy or the other core was not: who waits is what is compared`,
-    figures: 'medians over rounds; a ratio is the median of the ratios of rates within a round',
+        : `server pinned to CPU ${pinning.serverCpu}, generator to CPU ${pinning.generatorCpu}, where it polls; what the exchange asks is there, too`,
+    order: 'a fresh server for each stage, warmed up; all servers in each round, the order rotated each round',
     latency:
-      'from the first attempt to send a message to its complete return, of a saturated server; percentiles of all counting windows together',
+      'of a closed loop from the first attempt to send a message to its complete return, of a saturated server; percentiles of all counting windows together',
     memory:
       'growth from 64 idle connections to all, each after one echo, divided by their number: Rss of smaps_rollup; kernel stacks from /proc/meminfo',
   };
 }
 
+/** What one suite has shown. */
+export interface Outcome {
+  readonly plan: Plan;
+  readonly servers: readonly string[];
+  readonly run: Run;
+}
+
 export function makeReport(
   machine: Machine,
-  plan: Plan,
-  servers: readonly string[],
-  run: Run,
-  outcome: { readonly interrupted: boolean; readonly skipped: readonly string[] },
+  outcomes: readonly Outcome[],
+  { interrupted, skipped }: { readonly interrupted: boolean; readonly skipped: readonly string[] },
 ): Report {
-  const { name, title, ratios } = plan.suite;
-  return {
-    suite: { name, title, ratios },
-    machine,
-    method: describeMethod(machine, plan),
-    complete: !outcome.interrupted && run.failures.size === 0,
-    results: plan.stages.flatMap(({ connections }) =>
-      servers.map((server) => resultOf(run, plan, server, connections, outcome.interrupted)),
+  const results = outcomes.flatMap(({ plan, servers, run }) =>
+    run.shapes.flatMap((shape) =>
+      servers
+        .filter((server) => run.failures.has(server) || interrupted || groupOf(run, server, shape).all.length > 0)
+        .map((server) => resultOf(run, plan, server, shape, interrupted)),
     ),
-    idle: run.idle,
-    samples: run.samples.map(({ latencyCounts: _counts, repeat: _repeat, ...sample }) => sample),
-    skipped: outcome.skipped,
+  );
+  return {
+    suites: outcomes.map(({ plan, run }) => {
+      const { name, title, measure, ratios } = plan.suite;
+      return { name, title, measure, ratios, method: describeSuite(plan, run) };
+    }),
+    machine,
+    method: describeMethod(machine),
+    complete: !interrupted && outcomes.every(({ run }) => run.failures.size === 0),
+    results,
+    idle: outcomes.flatMap(({ plan, run }) => run.idle.map((sample) => ({ ...sample, suite: plan.suite.name }))),
+    samples: outcomes.flatMap(({ plan, run }) =>
+      run.samples.map(({ latencyCounts, repeat: _repeat, shape, ...sample }) => ({
+        ...sample,
+        suite: plan.suite.name,
+        shape: titleOf(shape),
+        p99Micros: microsAt(latencyCounts, 0.99),
+      })),
+    ),
+    selfChecks: outcomes.flatMap(({ plan }) => selfChecksOf(results.filter(({ suite }) => suite === plan.suite.name))),
+    skipped,
   };
 }

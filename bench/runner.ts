@@ -1,33 +1,45 @@
-// The order of things. All servers of one number of connections are measured in turn, round by round, each round starting
+// The order of things. All servers of a stage are measured in turn, in each of its shapes, round by round, each round starting
 // with another one: what drifts on the machine meets all of them, and a ratio compares neighbours.
 //
-// For each number of connections every server is started anew and warmed up; then it serves all rounds and sleeps between its windows.
+// For each stage every server is started anew and warmed up; then it serves all rounds and sleeps between its windows.
 // A fresh process for every window would measure compilers: in its first second a Node server takes a tenth to a half more per round trip.
 //
 // A sample that does not count is repeated at once, twice at most; but on a machine that is busy with something else no
 // repetition helps, so all repetitions together are no more than half the samples. A server that dies is left out from then
 // on; the others go on.
 
-import { connectionsOf } from './format.ts';
+import { connectionsOf, percent, whole } from './format.ts';
 import { type IdleSample, measureIdle } from './idle.ts';
 import { type Lab, type RunningServer, SampleFailure, startServer } from './lab.ts';
-import { idleSeconds, type Plan, type Stage, sampleSeconds, warmupSeconds } from './plan.ts';
+import { idleSeconds, type Plan, sampleSeconds, warmupSeconds } from './plan.ts';
 import type { Progress } from './progress.ts';
 import { type Sample, takeSample, warmUp } from './sample.ts';
 import type { Server } from './servers.ts';
+import { type Shape, titleOf } from './shape.ts';
+import { median } from './stats.ts';
+import type { Pace, Stage } from './suite.ts';
 
 const MOST_REPEATS = 2;
 
 /** Filled while running, so that what there is can be written when the run is interrupted. */
 export interface Run {
+  /** What was measured, in this order: an open loop's rate is known only then. */
+  readonly shapes: Shape[];
   readonly samples: Sample[];
   readonly idle: IdleSample[];
   /** By server: why it was given up. */
   readonly failures: Map<string, string>;
 }
 
+export const emptyRun = (): Run => ({ shapes: [], samples: [], idle: [], failures: new Map() });
+
+/** The shapes of a stage, and how it is called while it is under way. */
+interface Measured extends Stage {
+  readonly title: string;
+}
+
 export class Runner {
-  readonly run: Run = { samples: [], idle: [], failures: new Map() };
+  readonly run: Run = emptyRun();
   readonly #lab: Lab;
   readonly #plan: Plan;
   readonly #servers: readonly Server[];
@@ -50,16 +62,51 @@ export class Runner {
     return this.run;
   }
 
-  async #stage(stage: Stage): Promise<void> {
+  /** What each server can do, in the order of what it can. */
+  #capacities(): Array<[server: string, rate: number]> {
+    const closed = this.run.samples.filter((sample) => sample.pacing === null);
+    const rates = this.#servers.map(({ name }): [string, number | null] => {
+      const own = closed.filter(({ server }) => server === name);
+      const counting = own.filter(({ valid }) => valid);
+      return [name, median((counting.length > 0 ? counting : own).map((sample) => sample.roundTripsPerSecond))];
+    });
+    const known = rates.filter((pair): pair is [string, number] => pair[1] !== null);
+    return known.sort(([, a], [, b]) => a - b);
+  }
+
+  /** Rounded to thousands: a rate is to be read. Null if the server that it depends on is not there. */
+  #rateOf({ share, of }: Pace): number | null {
+    const capacities = this.#capacities();
+    const [, capacity] =
+      (of === 'slowest'
+        ? capacities[0]
+        : of === 'fastest'
+          ? capacities.at(-1)
+          : capacities.find(([name]) => name === of)) ?? [];
+    return capacity === undefined ? null : Math.max(1_000, Math.round((share * capacity) / 1_000) * 1_000);
+  }
+
+  /** Null of a stage whose rate cannot be known, or has been measured. */
+  #fix(stage: Stage): Measured | null {
+    if (stage.pace === null) return { ...stage, title: titleOf(stage.shapes[0]!) };
+    const rate = this.#rateOf(stage.pace);
+    if (rate === null || this.run.shapes.some((shape) => shape.rate === rate)) return null;
+    const title = `${whole(rate)} per second, ${percent(stage.pace.share)} of the capacity of ${stage.pace.of}`;
+    return { ...stage, shapes: stage.shapes.map((shape) => ({ ...shape, rate })), title };
+  }
+
+  async #stage(planned: Stage): Promise<void> {
+    const stage = this.#fix(planned);
+    if (stage === null) return;
+    this.run.shapes.push(...stage.shapes);
     const running = new Map<Server, RunningServer>();
-    this.#repeatsLeft = Math.ceil((stage.rounds * this.#servers.length) / 2);
+    this.#repeatsLeft = Math.ceil((stage.rounds * stage.shapes.length * this.#servers.length) / 2);
     try {
       for (const server of this.#servers) {
-        const what = `${connectionsOf(stage.connections)}, warming up: ${server.name}`;
-        await this.#attempt(server, what, warmupSeconds(stage), async () => {
+        await this.#attempt(server, `${stage.title}, warming up: ${server.name}`, warmupSeconds(stage), async () => {
           const started = await startServer(this.#lab, server);
           running.set(server, started);
-          await warmUp(this.#lab, started, stage, stage.warmupSeconds);
+          await warmUp(this.#lab, started, stage.shapes[0]!, stage.warmupSeconds);
         });
       }
       for (let round = 0; round < stage.rounds; round++) await this.#round(stage, round, running);
@@ -68,19 +115,23 @@ export class Runner {
     }
   }
 
-  async #round(stage: Stage, round: number, running: ReadonlyMap<Server, RunningServer>): Promise<void> {
+  async #round(stage: Measured, round: number, running: ReadonlyMap<Server, RunningServer>): Promise<void> {
     const first = round % this.#servers.length;
     for (const server of [...this.#servers.slice(first), ...this.#servers.slice(0, first)]) {
-      const what = `${connectionsOf(stage.connections)}, round ${round + 1} of ${stage.rounds}: ${server.name}`;
-      await this.#attempt(server, what, sampleSeconds(stage), async () => {
-        for (let repeats = 0; ; repeats++) {
-          const sample = await takeSample(this.#lab, running.get(server)!, stage, round, this.#plan.suite);
-          this.run.samples.push(sample);
-          if (!sample.repeat || repeats === MOST_REPEATS || this.#repeatsLeft === 0) return;
-          this.#repeatsLeft--;
-          this.#progress.begin(`${what} again, for ${sample.whyInvalid}`);
-        }
-      });
+      const start = round % stage.shapes.length;
+      for (const shape of [...stage.shapes.slice(start), ...stage.shapes.slice(0, start)]) {
+        if (shape.connections + shape.idleConnections > (server.mostConnections ?? Number.POSITIVE_INFINITY)) continue;
+        const what = `${titleOf(shape)}, round ${round + 1} of ${stage.rounds}: ${server.name}`;
+        await this.#attempt(server, what, sampleSeconds(stage, shape), async () => {
+          for (let repeats = 0; ; repeats++) {
+            const sample = await takeSample(this.#lab, running.get(server)!, shape, stage, round, this.#plan.suite);
+            this.run.samples.push(sample);
+            if (!sample.repeat || repeats === MOST_REPEATS || this.#repeatsLeft === 0) return;
+            this.#repeatsLeft--;
+            this.#progress.begin(`${what} again, for ${sample.whyInvalid}`);
+          }
+        });
+      }
     }
   }
 

@@ -1,20 +1,26 @@
-// One sample: one server, one number of connections, one window. And the rule by which it counts.
+// One sample: one server, one shape, one window. And the rule by which it counts.
 
 import { readFileSync } from 'node:fs';
 import { percent, whole } from './format.ts';
 import { footprintOf } from './idle.ts';
-import { closed, descriptorsOf, generate, type Lab, type RunningServer } from './lab.ts';
+import { closed, descriptorsOf, generate, type Lab, type RunningServer, spins } from './lab.ts';
+import { isRanked, type Shape } from './shape.ts';
 import type { LatencyCounts } from './stats.ts';
-import type { Suite } from './suite.ts';
+import type { Demand, Stage, Suite } from './suite.ts';
 import { runWrk } from './wrk.ts';
 
-export interface Shape {
-  readonly connections: number;
-  readonly messageBytes: number;
-  readonly inFlight: number;
-  /** Before the window, with its connections. */
-  readonly leadSeconds: number;
-  readonly seconds: number;
+type Seconds = Pick<Stage, 'leadSeconds' | 'seconds'>;
+
+/** What an open loop and flooders add to a window. */
+export interface Pacing {
+  /** Messages per second that should have been sent in the window, and that were answered in it. */
+  readonly intendedRate: number;
+  readonly achievedRate: number;
+  /** Ninety-nine of a hundred messages were sent no later than this after they should have been: the generator's own doing. */
+  readonly lateMicrosP99: number;
+  /** Messages that there was no room for, and that were not answered within two seconds after the window. */
+  readonly unsent: number;
+  readonly unanswered: number;
 }
 
 /** What the generator reports of a window. */
@@ -34,6 +40,10 @@ export interface Window {
   readonly rssBytes: number;
   readonly threads: number;
   readonly latencyCounts: LatencyCounts;
+  /** Null of a closed loop. */
+  readonly pacing: Pacing | null;
+  /** Null where nothing floods. */
+  readonly floodBytesPerSecond: number | null;
 }
 
 export interface Verdict {
@@ -45,7 +55,7 @@ export interface Verdict {
 
 export interface Sample extends Window, Verdict {
   readonly server: string;
-  readonly connections: number;
+  readonly shape: Shape;
   readonly round: number;
   readonly serverCpuMicrosPerRoundTrip: number;
 }
@@ -53,29 +63,43 @@ export interface Sample extends Window, Verdict {
 /** Below this the server was waiting, and the sample measures whatever it waited for. */
 export const BUSY_ENOUGH = 0.95;
 
-/** One connection with one message in flight leaves the server asleep most of the time: what is measured are wakeups. */
-export function isRanked(shape: Pick<Shape, 'connections'>): boolean {
-  return shape.connections > 1;
+/** An open loop that answers less than this share of what it is asked has a queue that grows: no latency describes it. */
+export const ON_TIME = 0.99;
+
+/** A generator that is later than this has measured itself. */
+export const LATEST_MICROS = 100;
+
+function judgePacing(pacing: Pacing, generatorBusy: number): Verdict {
+  const { intendedRate, achievedRate, lateMicrosP99 } = pacing;
+  const no = (whyInvalid: string, repeat: boolean): Verdict => ({ valid: false, whyInvalid, repeat });
+  const rates = `answered ${whole(achievedRate)} of ${whole(intendedRate)} messages per second`;
+  if (generatorBusy >= BUSY_ENOUGH) return no(`${rates}: the generator had no time to spare`, true);
+  if (achievedRate < ON_TIME * intendedRate) return no(`${rates}: the server missed the rate`, true);
+  if (lateMicrosP99 > LATEST_MICROS)
+    return no(
+      `a hundredth of the messages were sent ${whole(lateMicrosP99)} µs late or later: the generator was the limit`,
+      true,
+    );
+  return { valid: true, whyInvalid: null, repeat: false };
 }
 
-/** `mustBeBusy` is false where waiting is what is compared; then only a generator without time to spare counts against a sample. */
-export function judge(
-  window: Window,
-  shape: Pick<Shape, 'connections'>,
-  isPinned: boolean,
-  mustBeBusy = true,
-): Verdict {
+export function judge(window: Window, shape: Shape, isPinned: boolean, demand: Demand = 'busy'): Verdict {
   const no = (whyInvalid: string, repeat: boolean): Verdict => ({ valid: false, whyInvalid, repeat });
   if (window.connectionErrors > 0) {
-    const reached = `reached ${whole(window.established)} of ${whole(shape.connections)} connections`;
+    const all = shape.connections + shape.idleConnections + shape.flooders;
+    const reached = `reached ${whole(window.established)} of ${whole(all)} connections`;
     return no(`${reached}: ${window.firstConnectionError}`, false);
   }
   if (window.roundTrips === 0) return no('no round trip was completed in the window', true);
   if (!isPinned) return no('not pinned: server and generator shared their cores', false);
+  if (window.pacing !== null) return judgePacing(window.pacing, window.generatorBusy);
   const waits = isRanked(shape) && window.serverBusy < BUSY_ENOUGH;
-  if (waits && !mustBeBusy && window.otherCoreBusy >= BUSY_ENOUGH)
-    return no(`the generator and the rates service had no time to spare: they were the limit`, true);
-  if (waits && mustBeBusy) {
+  if (waits && demand === 'waits' && window.otherCoreBusy >= BUSY_ENOUGH)
+    return no(
+      'the other core, of the generator and what the server asks, had no time to spare: it was the limit',
+      true,
+    );
+  if (waits && demand === 'busy') {
     const limit = window.generatorBusy >= BUSY_ENOUGH ? 'the generator' : 'the machine';
     const generator = `the generator ${percent(window.generatorBusy)}`;
     return no(`the server was only ${percent(window.serverBusy)} busy (${generator}): ${limit} was the limit`, true);
@@ -96,20 +120,28 @@ function coreTime(cpu: number | undefined): CoreTime {
   return { busy: all - (ticks[3] ?? 0) - (ticks[4] ?? 0), all };
 }
 
-/** The generator's window: its edges are where it says, after the lead. */
-async function generatorWindow(lab: Lab, running: RunningServer, shape: Shape): Promise<Window> {
-  const args = [
+/** How the generator is told a shape. */
+function generatorArgs(shape: Shape): string[] {
+  const args: Array<[string, number | null]> = [
     ['--connections', shape.connections],
     ['--size', shape.messageBytes],
-    ['--in-flight', shape.inFlight],
-    ['--warmup', shape.leadSeconds],
-    ['--seconds', shape.seconds],
+    ['--in-flight', shape.rate === null && !shape.churn ? shape.inFlight : null],
+    ['--idle-connections', shape.idleConnections || null],
+    ['--flooders', shape.flooders || null],
+    ['--rate', shape.rate],
   ];
+  const given = args.filter(([, value]) => value !== null).flat();
+  return [...given, ...(shape.churn ? ['--churn'] : [])].map(String);
+}
+
+/** The generator's window: its edges are where it says, after the lead. */
+async function generatorWindow(lab: Lab, running: RunningServer, shape: Shape, seconds: Seconds): Promise<Window> {
+  const args = [...generatorArgs(shape), '--warmup', `${seconds.leadSeconds}`, '--seconds', `${seconds.seconds}`];
   let fields: Record<string, unknown> = {};
   let before: CoreTime = { busy: 0, all: 0 };
   let otherCoreBusy = 0;
   let footprint = { rssBytes: 0, threads: 0 };
-  await generate(lab, running, args.flat().map(String), (event) => {
+  await generate(lab, running, args, (event) => {
     fields = { ...fields, ...event };
     const now = coreTime(lab.pinning?.generatorCpu);
     if (event.event === 'begin') before = now;
@@ -117,42 +149,63 @@ async function generatorWindow(lab: Lab, running: RunningServer, shape: Shape): 
     otherCoreBusy = (now.busy - before.busy) / Math.max(1, now.all - before.all);
     footprint = footprintOf(running.process.pid);
   });
+  const reported = fields as unknown as Window & Pacing;
   const { rssBytes, threads } = footprint;
-  return { ...(fields as unknown as Window), otherCoreBusy, rssBytes, threads };
+  return {
+    ...reported,
+    // A polling generator leaves nothing of its core, whatever it has to do.
+    otherCoreBusy: spins(lab) ? reported.generatorBusy : otherCoreBusy,
+    rssBytes,
+    threads,
+    pacing: shape.rate === null ? null : reported,
+    floodBytesPerSecond: shape.flooders === 0 ? null : reported.floodBytesPerSecond,
+  };
 }
 
 /** wrk's window: all that it does, with the making of its connections. */
-async function wrkWindow(lab: Lab, running: RunningServer, shape: Shape, path: string): Promise<Window> {
+async function wrkWindow(
+  lab: Lab,
+  running: RunningServer,
+  shape: Shape,
+  { seconds }: Seconds,
+  path: string,
+): Promise<Window> {
   const before = coreTime(lab.pinning?.generatorCpu);
-  const window = await runWrk(lab, running, path, shape.connections, shape.seconds);
+  const window = await runWrk(lab, running, path, shape.connections, seconds);
   const now = coreTime(lab.pinning?.generatorCpu);
-  return { ...window, otherCoreBusy: (now.busy - before.busy) / Math.max(1, now.all - before.all) };
+  const otherCoreBusy = (now.busy - before.busy) / Math.max(1, now.all - before.all);
+  return { ...window, otherCoreBusy, pacing: null, floodBytesPerSecond: null };
 }
 
 /** Load that is not looked at, but for what comes back. */
 export async function warmUp(lab: Lab, running: RunningServer, shape: Shape, seconds: number): Promise<void> {
-  await generatorWindow(lab, running, { ...shape, leadSeconds: 0, seconds });
+  const closedLoop = { ...shape, rate: null, churn: false, flooders: 0, idleConnections: 0 };
+  await generatorWindow(lab, running, closedLoop, { leadSeconds: 0, seconds });
+  if (shape.churn) await generatorWindow(lab, running, shape, { leadSeconds: 0, seconds: seconds / 2 });
 }
 
 export async function takeSample(
   lab: Lab,
   running: RunningServer,
   shape: Shape,
+  stage: Seconds,
   round: number,
-  { path, mustBeBusy }: Suite,
+  { path, demand }: Suite,
 ): Promise<Sample> {
   const descriptors = descriptorsOf(running);
-  const window = await (path === null ? generatorWindow(lab, running, shape) : wrkWindow(lab, running, shape, path));
+  const window = await (path === null
+    ? generatorWindow(lab, running, shape, stage)
+    : wrkWindow(lab, running, shape, stage, path));
   await closed(running, descriptors);
   const { server, process } = running;
-  const verdict = judge(window, shape, lab.pinning !== null, mustBeBusy);
+  const verdict = judge(window, shape, lab.pinning !== null, demand);
   // What the server said about its own trouble (threads it could not create) explains more than the connections it closed.
   const complaint = window.connectionErrors > 0 ? (process.stderrTail.trim().split('\n').at(-1) ?? '') : '';
   return {
     ...verdict,
     whyInvalid: complaint === '' ? verdict.whyInvalid : `${verdict.whyInvalid}; it said: ${complaint}`,
     server: server.name,
-    connections: shape.connections,
+    shape,
     round,
     established: window.established,
     connectionErrors: window.connectionErrors,
@@ -168,5 +221,15 @@ export async function takeSample(
     rssBytes: window.rssBytes,
     threads: window.threads,
     latencyCounts: window.latencyCounts,
+    pacing: window.pacing === null ? null : pacingOf(window.pacing),
+    floodBytesPerSecond: window.floodBytesPerSecond,
   };
 }
+
+const pacingOf = ({ intendedRate, achievedRate, lateMicrosP99, unsent, unanswered }: Pacing): Pacing => ({
+  intendedRate,
+  achievedRate,
+  lateMicrosP99,
+  unsent,
+  unanswered,
+});

@@ -5,7 +5,7 @@
 // ends on SIGTERM.
 
 import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -19,6 +19,12 @@ export interface Server {
   /** Files without which it cannot run, besides the command. */
   readonly files?: readonly string[];
   readonly ready: RegExp;
+  /** It runs several loops, on all cores but the generator's. */
+  readonly severalCores?: boolean;
+  /** More than it can serve, by what it is: select(2) has a limit. */
+  readonly mostConnections?: number;
+  /** How many tasks its user may have, where that is what is measured. */
+  readonly mostTasks?: number;
   /** What to do when it is not available. */
   readonly install: string;
 }
@@ -114,6 +120,59 @@ export function tracedTable(programs: string): readonly Server[] {
         env: { ONEWAIT_TRACE: scratchFile(server.name), ONEWAIT_TRACE_RING: '16MiB' },
       },
     ]);
+}
+
+/** The echo server on each of the three pollers, and the floor. */
+export function pollerTable(programs: string): readonly Server[] {
+  const [floor, ...others] = serverTable(programs);
+  const yielding = others.find(({ name }) => name === 'onewait-yield')!;
+  const on = (poller: string, difference: Partial<Server> = {}): Server => ({
+    ...yielding,
+    ...difference,
+    name: `onewait-${poller}`,
+    summary: `onewait on ${poller}, a generator per connection`,
+    args: (port) => [...yielding.args(port), '--poller', poller],
+  });
+  // FD_SETSIZE descriptors, those that Node has open among them: select(2).
+  return [floor!, on('epoll'), on('poll'), on('select', { mostConnections: 980 })];
+}
+
+/** What systemd gives a service that asks for nothing else, on a machine with 32,768 process ids: DefaultTasksMax=15% of systemd-system.conf(5). */
+const SERVICE_TASKS = 4_915;
+
+/** A thread per connection, with as many threads as the machine has and as a service gets, and a coroutine per connection with as many. */
+export function taskLimitTable(programs: string): readonly Server[] {
+  const table = serverTable(programs);
+  const row = (name: string) => table.find((server) => server.name === name)!;
+  const asService = (server: Server): Server => ({
+    ...server,
+    name: `${server.name}-as-service`,
+    summary: `${server.summary}, with at most ${SERVICE_TASKS} tasks`,
+    mostTasks: SERVICE_TASKS,
+  });
+  const [threads, coroutines] = [row('thread-per-connection'), row('onewait-yield')];
+  return [threads, asService(threads), coroutines, asService(coroutines)];
+}
+
+/** One loop, and several that share a port. */
+export function coresTable(): readonly Server[] {
+  const several = fileURLToPath(new URL('./servers/onewait-loops.js', import.meta.url));
+  const loops = Math.max(2, availableParallelism() - 1);
+  const row = (name: string, summary: string, kind: string, count: number): Server => ({
+    name,
+    summary,
+    command: process.execPath,
+    args: (port) => [several, ...address(port), `--${kind}`, `${count}`],
+    files: [several],
+    ready: listening,
+    severalCores: true,
+    install: "build it with 'node native/setup.mjs'",
+  });
+  return [
+    row('onewait-1', 'one loop', 'workers', 1),
+    row(`onewait-workers-${loops}`, `${loops} loops in worker threads`, 'workers', loops),
+    row(`onewait-processes-${loops}`, `${loops} loops in processes`, 'processes', loops),
+  ];
 }
 
 let scratch: string | null = null;

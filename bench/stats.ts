@@ -38,6 +38,9 @@ export function mergeCounts(windows: readonly LatencyCounts[]): LatencyCounts {
   return [...merged].sort(([a], [b]) => a - b);
 }
 
+/** The latency in microseconds that at least `quantile` (0 to 1) of all do not exceed. */
+export const microsAt = (counts: LatencyCounts, quantile: number): number => nanosAt(counts, quantile) / 1000;
+
 /** The smallest latency that at least `quantile` (0 to 1) of all do not exceed. */
 function nanosAt(counts: LatencyCounts, quantile: number): number {
   const total = counts.reduce((sum, [, count]) => sum + count, 0);
@@ -53,7 +56,7 @@ function nanosAt(counts: LatencyCounts, quantile: number): number {
 /** Null of an empty histogram. */
 export function latencyMicros(counts: LatencyCounts): LatencyMicros | null {
   if (counts.length === 0) return null;
-  const micros = (quantile: number) => nanosAt(counts, quantile) / 1000;
+  const micros = (quantile: number) => microsAt(counts, quantile);
   return { p50: micros(0.5), p90: micros(0.9), p99: micros(0.99), p999: micros(0.999), max: micros(1) };
 }
 

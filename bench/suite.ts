@@ -1,6 +1,16 @@
-// Ways of measuring: what servers are asked, which they are, whom they are compared with, and when a sample counts.
+// Ways of measuring: what servers are asked, which they are, whom they are compared with, and when a sample counts. A suite is one row
+// here; the rest of the benchmark knows none of them by name.
 
-import { exchangeTable, type Server, serverTable, tracedTable } from './servers.ts';
+import {
+  coresTable,
+  exchangeTable,
+  pollerTable,
+  type Server,
+  serverTable,
+  taskLimitTable,
+  tracedTable,
+} from './servers.ts';
+import { type Shape, shapeOf } from './shape.ts';
 
 /** What is sent and what must come back, where that is not the same: while servers are warmed up, every byte is verified. */
 export interface Talk {
@@ -9,63 +19,319 @@ export interface Talk {
 }
 
 /** The figures of a result that are ratios. */
-export type RatioField = 'ratioToRawEpoll' | 'ratioToThreads' | 'ratioToBlocking' | 'ratioToYield' | 'ratioToAwait';
+export const RATIO_FIELDS = [
+  'ratioToRawEpoll',
+  'ratioToThreads',
+  'ratioToBlocking',
+  'ratioToYield',
+  'ratioToAwait',
+  'ratioToNoIdle',
+  'ratioToOneLoop',
+] as const;
+export type RatioField = (typeof RATIO_FIELDS)[number];
+
+/** What is compared with what, of one round. */
+export interface Ratio {
+  readonly field: RatioField;
+  readonly label: string;
+  /** Null: the server itself, in the other shape. */
+  readonly server: string | null;
+  /** In which other shape, if not in the same. */
+  readonly difference?: Partial<Shape>;
+}
+
+/**
+ * What ratios are of. `rate`: round trips per second. `capacity`: round trips per second of the server's CPU time, where the generator
+ * would be the limit. `p99`: of latency, so less is better.
+ */
+export type Measure = 'rate' | 'capacity' | 'p99';
+
+/**
+ * When a sample counts. `busy`: the server was never waiting, or whatever it waited for would have been measured. `waits`: it may wait, for
+ * waiting is what is compared, unless the generator is why. `any`: it may wait for anything, for its CPU time is compared. `on-time`: it
+ * answered at the rate it was asked at, and was asked on time.
+ */
+export type Demand = 'busy' | 'waits' | 'any' | 'on-time';
+
+/** An open loop's rate, as a share of what one of the servers can do in a closed loop. */
+export interface Pace {
+  readonly share: number;
+  /** The name of a server, or the first or last of those that are measured. */
+  readonly of: 'slowest' | 'fastest' | (string & {});
+}
+
+/** Shapes that are measured in turn, and servers in turn in each, round by round. */
+export interface Stage {
+  readonly shapes: readonly Shape[];
+  /** Not null: the rate of the shapes is not known before the servers' capacity is, which the stage before has measured. */
+  readonly pace: Pace | null;
+  readonly rounds: number;
+  /** Once per server: a just-in-time compiler needs a second, and a window before that would measure it. */
+  readonly warmupSeconds: number;
+  /** Before each window, with its connections. */
+  readonly leadSeconds: number;
+  readonly seconds: number;
+}
+
+export type Effort = 'quick' | 'standard' | 'full';
 
 export interface Suite {
-  readonly name: 'echo' | 'exchange' | 'trace';
+  readonly name: string;
   readonly title: string;
-  /** What is compared with what. The first is what the chart of ratios shows. */
-  readonly ratios: ReadonlyArray<{ readonly field: RatioField; readonly server: string; readonly label: string }>;
-  /** A server that waits while it is measured is no measure of the server. Where waiting is what is compared, it is. */
-  readonly mustBeBusy: boolean;
-  readonly connections: (mostConnections: number) => readonly number[];
-  readonly quickConnections: readonly number[];
+  /** Completes 'measures ...'. */
+  readonly summary: string;
+  readonly measure: Measure;
+  /** The first is what the chart of ratios shows. */
+  readonly ratios: readonly Ratio[];
+  readonly demand: Demand;
+  readonly stages: (effort: Effort, mostConnections: number) => readonly Stage[];
+  /** Numbers of connections at which memory is measured. */
+  readonly memory: (effort: Effort, mostConnections: number) => readonly number[];
   /** The servers; `rates` is the port of the rates service, for those that ask it. */
   readonly servers: (programs: string, rates: number) => readonly Server[];
   /** What a suite whose servers do not echo asks for with GET. */
   readonly path: string | null;
 }
 
+/**
+ * Many short windows, for machines drift: a ratio compares windows that lie a second apart. 64 connections are the headline and get the most
+ * rounds; one connection is shown but not ranked and gets the fewest.
+ */
+function roundsFor({ connections, messageBytes }: Shape, effort: Effort): number {
+  const quick = effort === 'quick';
+  if (connections === 1) return quick ? 3 : 5;
+  if (connections > 5_000) return 5;
+  if (messageBytes !== null && messageBytes > 64) return quick ? 5 : 11;
+  if (connections === 64) return quick ? 9 : 21;
+  return quick ? 5 : 11;
+}
+
+/** Queues of thousands of connections need a while to fill. */
+function closedLoop(shapes: readonly Shape[], effort: Effort, difference: Partial<Stage> = {}): Stage[] {
+  return shapes.map((shape) => {
+    const isLarge = shape.connections > 5_000;
+    return {
+      shapes: [shape],
+      pace: null,
+      rounds: roundsFor(shape, effort),
+      warmupSeconds: 1.5,
+      leadSeconds: isLarge ? 0.5 : 0.1,
+      seconds: isLarge ? 1 : effort === 'quick' ? 0.3 : 0.5,
+      ...difference,
+    };
+  });
+}
+
+const connectionsEach = (counts: readonly number[], difference: Partial<Shape> = {}): Shape[] =>
+  counts.map((connections) => shapeOf({ ...difference, connections }));
+
+const TO_FLOOR: Ratio = { field: 'ratioToRawEpoll', server: 'raw-epoll', label: '/ raw epoll' };
+const TO_THREADS: Ratio = { field: 'ratioToThreads', server: 'thread-per-connection', label: '/ threads' };
+
+const none = (): readonly never[] => [];
+
+/** More than this in flight at once is a test of the machine's memory. */
+const MOST_BYTES_IN_FLIGHT = 256 * 2 ** 20;
+
 const ECHO: Suite = {
   name: 'echo',
-  title: 'Echo benchmark',
-  ratios: [
-    { field: 'ratioToRawEpoll', server: 'raw-epoll', label: '/ raw epoll' },
-    { field: 'ratioToThreads', server: 'thread-per-connection', label: '/ threads' },
-  ],
-  mustBeBusy: true,
-  connections: (mostConnections) => [1, 64, 1000, mostConnections],
-  quickConnections: [1, 64, 1000],
+  title: 'Echo',
+  summary: 'how many messages a server echoes, by number of connections, and what a connection costs it',
+  measure: 'rate',
+  ratios: [TO_FLOOR, TO_THREADS],
+  demand: 'busy',
+  stages: (effort, most) => {
+    if (effort === 'quick') return closedLoop(connectionsEach([1, 64, 1000]), effort);
+    if (effort === 'standard') return closedLoop(connectionsEach([1, 64, 1000, most]), effort);
+    const shapes = [64, 2 ** 10, 2 ** 14, 2 ** 20].flatMap((messageBytes) =>
+      connectionsEach([1, 16, 64, 256, 1000, 10_000], { messageBytes }),
+    );
+    return closedLoop(
+      shapes.filter(({ connections, messageBytes }) => connections * messageBytes! <= MOST_BYTES_IN_FLIGHT),
+      effort,
+    );
+  },
+  memory: (effort, most) => (effort === 'quick' ? [2_000] : [5_000, most]),
   servers: (programs) => serverTable(programs),
   path: null,
 };
 
+const PIPELINED: Suite = {
+  ...ECHO,
+  name: 'pipelined',
+  title: 'Echo, 16 messages in flight',
+  summary: 'the same with 16 messages in flight on each connection',
+  stages: (effort) =>
+    closedLoop(connectionsEach(effort === 'quick' ? [64] : [64, 1000], { inFlight: 16 }), effort, {
+      rounds: effort === 'quick' ? 5 : 11,
+    }),
+  memory: none,
+};
+
+/** Below and above what the slowest can do, and half of what Node can: the rates are the same for all. */
+const PACES: Record<Effort, readonly Pace[]> = {
+  quick: [{ share: 0.5, of: 'node-net' }],
+  standard: [
+    { share: 0.25, of: 'slowest' },
+    { share: 0.5, of: 'slowest' },
+    { share: 0.5, of: 'node-net' },
+    { share: 0.8, of: 'slowest' },
+    { share: 1.2, of: 'slowest' },
+    { share: 0.8, of: 'fastest' },
+  ],
+  get full() {
+    return this.standard;
+  },
+};
+
+const LATENCY: Suite = {
+  ...ECHO,
+  name: 'latency',
+  title: 'Latency at fixed rates',
+  summary: 'how long a message takes when messages come at a fixed rate, counted from when it should have been sent',
+  measure: 'p99',
+  demand: 'on-time',
+  stages: (effort) => {
+    const [capacity] = closedLoop([shapeOf()], effort, { rounds: 3 });
+    const seconds = effort === 'quick' ? 1 : 2;
+    return [
+      capacity!,
+      ...PACES[effort].map((pace) => ({
+        ...capacity!,
+        pace,
+        rounds: effort === 'quick' ? 3 : 7,
+        leadSeconds: 0.3,
+        seconds,
+      })),
+    ];
+  },
+  memory: none,
+};
+
+const CHURN: Suite = {
+  ...ECHO,
+  name: 'churn',
+  title: 'A connection for each message',
+  summary: 'how many connections a second a server accepts, echoes on and closes',
+  measure: 'capacity',
+  demand: 'any',
+  stages: (effort) =>
+    closedLoop([shapeOf({ churn: true })], effort, { rounds: effort === 'quick' ? 5 : 11, seconds: 1 }),
+  memory: none,
+};
+
+const IDLE: Suite = {
+  ...ECHO,
+  name: 'idle',
+  title: 'Among idle connections',
+  summary: 'how much slower the active connections become the more idle ones there are, on epoll, poll and select',
+  ratios: [{ field: 'ratioToNoIdle', server: null, difference: { idleConnections: 0 }, label: '/ none idle' }],
+  stages: (effort, most) => {
+    const counts = effort === 'quick' ? [0, 900, 4_000] : [0, 200, 900, 4_000, 18_000];
+    const shapes = counts.filter((count) => count + 64 <= most).map((idleConnections) => shapeOf({ idleConnections }));
+    const [stage] = closedLoop([shapeOf()], effort);
+    return [{ ...stage!, shapes, rounds: effort === 'quick' ? 3 : 7 }];
+  },
+  memory: none,
+  servers: pollerTable,
+};
+
+const MEMORY: Suite = {
+  ...ECHO,
+  name: 'memory',
+  title: 'Memory per idle connection',
+  summary: 'what a connection costs while nothing happens on it',
+  stages: none,
+};
+
+const FAIR: Suite = {
+  ...ECHO,
+  name: 'fair',
+  title: 'Beside a flood',
+  summary: 'how long 100 connections that say little wait for an answer while one sends without pause',
+  measure: 'p99',
+  demand: 'on-time',
+  stages: (effort) => {
+    const pingers = { connections: 100, rate: 5_000 };
+    const [stage] = closedLoop([shapeOf()], effort);
+    const shapes = [shapeOf(pingers), shapeOf({ ...pingers, flooders: 1 })];
+    return [{ ...stage!, shapes, rounds: effort === 'quick' ? 3 : 7, seconds: 1 }];
+  },
+  memory: none,
+};
+
+const THREADS_LIMIT: Suite = {
+  ...ECHO,
+  name: 'threads-limit',
+  title: 'Until threads run out',
+  summary: 'how many connections there can be until a thread for each cannot be made, and what becomes of the others',
+  stages: none,
+  memory: (effort, most) =>
+    (effort === 'quick' ? [6_000] : [1_000, 2_000, 4_000, 6_000, 12_000, most]).filter((count) => count <= most),
+  servers: taskLimitTable,
+};
+
+const CORES: Suite = {
+  ...ECHO,
+  name: 'cores',
+  title: 'Several loops',
+  summary: 'several loops that share a port (SO_REUSEPORT), in worker threads and in processes',
+  ratios: [{ field: 'ratioToOneLoop', server: 'onewait-1', label: '/ one loop' }],
+  demand: 'waits',
+  stages: (effort) => closedLoop(connectionsEach([256]), effort),
+  memory: none,
+  servers: coresTable,
+};
+
 const EXCHANGE: Suite = {
   name: 'exchange',
-  title: 'Exchange benchmark: HTTP requests that wait for another service',
+  title: 'Exchange: HTTP requests that wait for another service',
+  summary: "the article's exchange over HTTP, written in five ways; the client is wrk",
+  measure: 'rate',
   ratios: [
     { field: 'ratioToThreads', server: 'exchange-threads', label: '/ threads' },
     { field: 'ratioToBlocking', server: 'exchange-blocking', label: '/ blocking' },
   ],
-  mustBeBusy: false,
-  connections: () => [1, 16, 64, 256, 1000],
-  quickConnections: [64, 256, 1000],
+  demand: 'waits',
+  stages: (effort) =>
+    // wrk counts whole seconds.
+    closedLoop(
+      connectionsEach(effort === 'quick' ? [64, 256, 1000] : [1, 16, 64, 256, 1000], { messageBytes: null }),
+      effort,
+      {
+        rounds: effort === 'quick' ? 3 : 7,
+        seconds: 1,
+      },
+    ),
+  memory: none,
   servers: (_programs, rates) => exchangeTable(rates),
   path: '/convert?amount=12.50&base=EUR&target=PLN',
 };
 
 const TRACE: Suite = {
+  ...ECHO,
   name: 'trace',
   title: 'What it costs to record a trace',
+  summary: 'servers that record a trace of all they do, and the same without',
   ratios: [
     { field: 'ratioToYield', server: 'onewait-yield', label: '/ yield' },
     { field: 'ratioToAwait', server: 'onewait-await', label: '/ await' },
   ],
-  mustBeBusy: true,
-  connections: () => [64, 1000],
-  quickConnections: [64],
+  stages: (effort) => closedLoop(connectionsEach(effort === 'quick' ? [64] : [64, 1000]), effort),
+  memory: none,
   servers: tracedTable,
-  path: null,
 };
 
-export const SUITES: readonly Suite[] = [ECHO, EXCHANGE, TRACE];
+export const SUITES: readonly Suite[] = [
+  ECHO,
+  PIPELINED,
+  LATENCY,
+  CHURN,
+  IDLE,
+  MEMORY,
+  FAIR,
+  THREADS_LIMIT,
+  CORES,
+  TRACE,
+  EXCHANGE,
+];

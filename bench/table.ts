@@ -1,7 +1,7 @@
 // The report as text, for the terminal.
 
-import { connectionsOf, mebibytes, orDash, percent, whole } from './format.ts';
-import type { Report, Result } from './results.ts';
+import { mebibytes, orDash, percent, whole } from './format.ts';
+import type { Report, Result, SelfCheck, SuiteReport } from './results.ts';
 import type { Spread } from './stats.ts';
 
 /** First column to the left, the others to the right. */
@@ -12,53 +12,67 @@ function align(rows: readonly (readonly string[])[]): string[] {
   );
 }
 
+/** A column of the table: its title, and its cell of a result. A column that is empty in all rows is left out. */
+interface Column {
+  readonly title: string;
+  readonly cell: (result: Result) => string;
+}
+
+const NOTHING = '–';
+
 function ratio(result: Result, value: number | null, range: Spread | null): string {
-  if (value === null || range === null) return '–';
+  if (value === null || range === null) return NOTHING;
   const text = `${value.toFixed(2)} [${range.min.toFixed(2)}-${range.max.toFixed(2)}]`;
   return result.ranked ? text : `(${value.toFixed(2)})`;
 }
 
-function rowOf(result: Result, ratios: Report['suite']['ratios']): string[] {
-  const { latencyMicros: latency, spread } = result;
-  return [
+const range = (of: Spread | null, format: (value: number) => string) =>
+  of === null ? NOTHING : `${format(of.min)}-${format(of.max)}`;
+
+const COLUMNS: readonly Column[] = [
+  { title: 'rt/s', cell: ({ roundTripsPerSecond }) => orDash(roundTripsPerSecond, whole) },
+  { title: 'min-max', cell: ({ spread }) => range(spread.roundTripsPerSecond, whole) },
+  {
+    title: 'MB/s of the flood',
+    cell: ({ floodBytesPerSecond }) => orDash(floodBytesPerSecond, (bytes) => whole(bytes / 1e6)),
+  },
+  { title: 'CPU us/rt', cell: (result) => orDash(result.serverCpuMicrosPerRoundTrip, (micros) => micros.toFixed(2)) },
+  { title: 'busy', cell: ({ serverBusy }) => orDash(serverBusy, percent) },
+  { title: 'p50 us', cell: ({ latencyMicros }) => orDash(latencyMicros?.p50, whole) },
+  { title: 'p99', cell: ({ latencyMicros }) => orDash(latencyMicros?.p99, whole) },
+  { title: 'p99.9', cell: ({ latencyMicros }) => orDash(latencyMicros?.p999, whole) },
+  { title: 'max', cell: ({ latencyMicros }) => orDash(latencyMicros?.max, whole) },
+  { title: 'threads', cell: ({ threads }) => orDash(threads, whole) },
+  { title: 'MiB', cell: ({ rssBytes }) => orDash(rssBytes, mebibytes) },
+];
+
+function stageLines(results: readonly Result[], suite: SuiteReport): string[] {
+  const { shape, ranked } = results[0]!;
+  const columns = [
+    ...COLUMNS,
+    ...suite.ratios.map(({ field, label }) => ({
+      title: suite.measure === 'p99' ? `p99 ${label}` : label,
+      cell: (result: Result) => ratio(result, result[field], result.spread[field]),
+    })),
+    { title: 'n', cell: (result: Result) => (result.valid ? `${result.samples}` : '0') },
+    { title: 'dropped', cell: (result: Result) => `${result.invalidSamples}` },
+  ].filter(({ cell }) => results.some((result) => cell(result) !== NOTHING));
+  const rows = results.map((result) => [
     result.server + (result.valid ? '' : ' *'),
-    orDash(result.roundTripsPerSecond, whole),
-    spread.roundTripsPerSecond === null
-      ? '–'
-      : `${whole(spread.roundTripsPerSecond.min)}-${whole(spread.roundTripsPerSecond.max)}`,
-    orDash(result.serverCpuMicrosPerRoundTrip, (micros) => micros.toFixed(2)),
-    orDash(result.serverBusy, percent),
-    orDash(latency?.p50, whole),
-    orDash(latency?.p99, whole),
-    orDash(latency?.p999, whole),
-    orDash(latency?.max, whole),
-    orDash(result.threads, whole),
-    orDash(result.rssBytes, mebibytes),
-    ...ratios.map(({ field }) => ratio(result, result[field], spread[field])),
-    result.valid ? `${result.samples}` : '0',
-    `${result.invalidSamples}`,
-  ];
-}
-
-const HEADER = ['server', 'rt/s', 'min-max', 'CPU us/rt', 'busy', 'p50 us', 'p99', 'p99.9', 'max', 'threads', 'MiB'];
-
-function stageLines(results: readonly Result[], suite: Report['suite']): string[] {
-  const { connections, messageBytes, inFlight, ranked } = results[0]!;
-  const message = suite.name === 'exchange' ? 'HTTP requests' : `${whole(messageBytes)} bytes`;
-  const title = `${connectionsOf(connections)}, ${message}, ${inFlight} in flight`;
-  const header = [...HEADER, ...suite.ratios.map(({ label }) => label), 'n', 'dropped'];
+    ...columns.map(({ cell }) => cell(result)),
+  ]);
   return [
-    title + (ranked ? '' : ' (measures wakeups: not for ranking)'),
-    ...align([header, ...results.map((result) => rowOf(result, suite.ratios))]).map((line) => `  ${line}`),
+    shape + (ranked ? '' : ' (measures wakeups: not for ranking)'),
+    ...align([['server', ...columns.map(({ title }) => title)], ...rows]).map((line) => `  ${line}`),
     ...results.filter((result) => !result.valid).map((result) => `  * ${result.server}: ${result.whyInvalid}`),
     '',
   ];
 }
 
-function memoryLines(report: Report): string[] {
-  if (report.idle.length === 0) return [];
+function memoryLines(idle: Report['idle']): string[] {
+  if (idle.length === 0) return [];
   const header = ['server', 'idle connections', 'user bytes each', 'kernel stack each', 'threads', 'CPU while idle'];
-  const rows = report.idle.map((sample) => [
+  const rows = idle.map((sample) => [
     sample.server,
     whole(sample.established),
     whole(sample.rssBytesPerConnection),
@@ -66,7 +80,7 @@ function memoryLines(report: Report): string[] {
     whole(sample.threads),
     percent(sample.cpuShareWhileIdle),
   ]);
-  const problems = report.idle.filter((sample) => sample.whyIncomplete !== null);
+  const problems = idle.filter((sample) => sample.whyIncomplete !== null);
   return [
     'Memory per idle connection, after one echo on each',
     ...align([header, ...rows]).map((line) => `  ${line}`),
@@ -75,19 +89,42 @@ function memoryLines(report: Report): string[] {
   ];
 }
 
-export function formatTable(report: Report): string {
-  const { machine, suite } = report;
-  const counts = [...new Set(report.results.map((result) => result.connections))];
+function checkLines(checks: readonly SelfCheck[]): string[] {
+  const slow = checks.filter(({ enough }) => !enough);
+  if (checks.length === 0) return [];
+  const least = Math.min(...checks.map(({ headroom }) => headroom));
+  if (slow.length === 0)
+    return [`The generator could have done ${least.toFixed(2)} times what the best server did, or more.`, ''];
+  return slow
+    .map(
+      ({ shape, server, headroom }) =>
+        `The generator could have done no more than ${headroom.toFixed(2)} times what ${server} did with ${shape}.`,
+    )
+    .concat('');
+}
+
+function suiteLines(report: Report, suite: SuiteReport): string[] {
+  const results = report.results.filter((result) => result.suite === suite.name);
+  const shapes = [...new Set(results.map((result) => result.shape))];
   return [
-    `${machine.cpuModel}, ${machine.cores} cores, Linux ${machine.kernel}, Node ${machine.node}`,
-    `${report.method.cores}; medians; ratios are paired with ${suite.ratios.map(({ server }) => server).join(' and ')} of the same round`,
-    '',
-    ...counts.flatMap((count) =>
+    ...(report.suites.length > 1 ? [suite.title, '='.repeat(suite.title.length)] : []),
+    ...shapes.flatMap((shape) =>
       stageLines(
-        report.results.filter((result) => result.connections === count),
+        results.filter((result) => result.shape === shape),
         suite,
       ),
     ),
-    ...memoryLines(report),
+    ...memoryLines(report.idle.filter((sample) => sample.suite === suite.name)),
+    ...checkLines(report.selfChecks.filter((check) => check.suite === suite.name)),
+  ];
+}
+
+export function formatTable(report: Report): string {
+  const { machine } = report;
+  return [
+    `${machine.cpuModel}, ${machine.cores} cores, Linux ${machine.kernel}, Node ${machine.node}`,
+    `${report.method.cores}; medians; a ratio is to a sample of the same round`,
+    '',
+    ...report.suites.flatMap((suite) => suiteLines(report, suite)),
   ].join('\n');
 }

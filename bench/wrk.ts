@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { whole } from './format.ts';
 import { footprintOf } from './idle.ts';
-import { Interrupted, type Lab, type RunningServer, SampleFailure } from './lab.ts';
+import { generatorCores, Interrupted, type Lab, type RunningServer, SampleFailure } from './lab.ts';
 import type { Window } from './sample.ts';
 import { HOST } from './servers.ts';
 import type { LatencyCounts } from './stats.ts';
@@ -44,7 +44,7 @@ export async function runWrk(
   path: string,
   connections: number,
   seconds: number,
-): Promise<Omit<Window, 'otherCoreBusy'>> {
+): Promise<Omit<Window, 'otherCoreBusy' | 'pacing' | 'floodBytesPerSecond'>> {
   const { pid } = running.process;
   if (lab.signal.aborted) throw new Interrupted();
   let outcome: Outcome | null = null;
@@ -53,7 +53,7 @@ export async function runWrk(
   const load = ['--threads', '1', '--connections', `${connections}`, '--duration', `${seconds}s`, '--script', SCRIPT];
   const wrk = lab.children.start(
     ['wrk', ...load, `http://${HOST}:${running.port}${path}`],
-    lab.pinning?.generatorCpu ?? null,
+    generatorCores(lab),
     (line) => {
       if (line.startsWith('{')) outcome = JSON.parse(line) as Outcome;
     },
