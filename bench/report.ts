@@ -44,7 +44,8 @@ export function formatPage(report: Report): string {
     return heading + figuresOf(own).map(formatFigure).join('\n');
   });
   const links = suites.map(({ name, title }) => `<a href="#${escapeText(name)}">${escapeText(title)}</a>`);
-  const warning = '<p class="warning">This run is not complete: it was interrupted, or a server failed.</p>';
+  const warning =
+    '<p class="warning">This run is not complete: it was interrupted, or a server failed; what is missing is told <a href="#missing">below</a>.</p>';
   const title = suites.length === 1 ? suites[0]!.title : 'Event loops and threads, measured';
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">

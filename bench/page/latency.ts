@@ -2,8 +2,8 @@
 
 import { connectionsOf, whole } from '../format.ts';
 import type { Result, SuiteReport } from '../results.ts';
-import { isNumbered, linear, logarithmic, logTicks, ticksTo } from '../svg.ts';
-import type { Cast } from './cast.ts';
+import { escapeText, isNumbered, linear, logarithmic, logTicks, mark, svg, ticksTo } from '../svg.ts';
+import type { Cast, Look } from './cast.ts';
 import { distinct, type Figure, type Findings, isHollow } from './figure.ts';
 import { type Axis, type Curve, lineChart } from './lines.ts';
 import { headlineOf, sortedLooks } from './rate.ts';
@@ -17,7 +17,6 @@ const LAST_QUANTILE = 0.9999;
 const NINES: Axis = {
   title: 'percentile (each nine has the same width)',
   ticks: [
-    [0, '0'],
     [0.5, 'p50'],
     [0.9, 'p90'],
     [0.99, 'p99'],
@@ -60,16 +59,23 @@ const curvesByPercentile = (results: readonly Result[], cast: Cast): Curve[] =>
       ),
   }));
 
-const percentileChart = (description: string, results: readonly Result[], y: Axis, cast: Cast, width: number): string =>
-  lineChart({
+/** As many names as fit beside a small chart. */
+const MOST_NAMES = 6;
+
+function percentileChart(description: string, results: readonly Result[], y: Axis, cast: Cast, width: number): string {
+  const isCrowded = width < CHART_WIDTH && cast.size > MOST_NAMES;
+  return lineChart({
     description,
     width,
     height: 230,
     x: NINES,
     y,
-    curves: curvesByPercentile(results, cast),
+    curves: curvesByPercentile(results, cast).map((curve) =>
+      isCrowded && curve.look.role === 'peer' ? { ...curve, label: '' } : curve,
+    ),
     hasMarks: false,
   });
+}
 
 const axisOf = (results: readonly Result[]): Axis =>
   microsAxis(results.flatMap((result) => shown(result).map(([, micros]) => micros)));
@@ -94,6 +100,14 @@ export function saturatedFigure({ results, cast }: Findings): Figure {
   return { title, caption, chart };
 }
 
+const legendOf = (looks: readonly Look[]): string => {
+  const items = looks.map(({ name, shape, kind }) => {
+    const glyph = svg(name, { width: 14, height: 14, content: mark(7, 7, shape, 4.2, kind) });
+    return `<li>${glyph}${escapeText(name)}</li>`;
+  });
+  return `<ul class="legend">${items.join('')}</ul>`;
+};
+
 /** One small chart for each rate, all with the same scale. */
 function multiples(byRate: ReadonlyMap<number, readonly Result[]>, cast: Cast): string {
   const onTime = new Map(
@@ -106,11 +120,14 @@ function multiples(byRate: ReadonlyMap<number, readonly Result[]>, cast: Cast): 
     const title = `${whole(rate)} messages per second`;
     const late = byRate.get(rate)!.length - results.length;
     const missing =
-      late === 0 ? '' : `<p class="soft">${late} of ${byRate.get(rate)!.length} servers have no valid figure here.</p>`;
+      late === 0
+        ? ''
+        : `<p class="soft">Without those that have no valid figure: ${late} of ${byRate.get(rate)!.length}.</p>`;
     const chart = results.length === 0 ? '' : percentileChart(`Latency at ${title}`, results, y, cast, 430);
     return `<div><h4>${title}</h4>${missing}${chart}</div>`;
   });
-  return `<div class="multiples">${charts.join('')}</div>`;
+  const legend = cast.size > MOST_NAMES ? legendOf([...cast.values()].filter(({ role }) => role === 'peer')) : '';
+  return `${legend}<div class="multiples">${charts.join('')}</div>`;
 }
 
 /** What each reached at the lowest rate that it was not on time at. */
@@ -133,7 +150,8 @@ function reachOf(server: string, results: readonly Result[]): Reach {
 function rateChart(reaches: readonly Reach[], rates: readonly number[], cast: Cast): string {
   const values = reaches.flatMap(({ onTime }) => onTime.flatMap((result) => p99(result) ?? []));
   if (values.length === 0) return '';
-  const ticks = ticksTo(rates.at(-1)!, 6);
+  const highest = rates.at(-1)!;
+  const ticks = ticksTo(highest, 6).filter((at) => at <= highest);
   const curves = reaches.map(({ server, onTime, missed }): Curve => {
     const look = cast.get(server)!;
     const points = onTime
@@ -158,10 +176,9 @@ function rateChart(reaches: readonly Reach[], rates: readonly number[], cast: Ca
     width: CHART_WIDTH,
     height: 280,
     x: {
-      title:
-        'messages per second (× is what a server answered of the first rate that it missed: its queue grows, and no latency describes it)',
+      title: 'messages per second; × is how many a server answered of the first rate that it missed',
       ticks: ticks.map((at) => ({ at, label: thousands(at) })),
-      scale: (range) => linear([0, ticks.at(-1)!], range),
+      scale: (range) => linear([0, highest], range),
     },
     y: microsAxis(values),
     curves,
@@ -206,6 +223,7 @@ function ratioFigure(byRate: ReadonlyMap<number, readonly Result[]>, suite: Suit
     ([rate, results]): Column => ({
       title: `${thousands(rate)} per second`,
       kind: 'dots',
+      domain: [ticks[0]!, ticks.at(-1)!],
       ticks: ticks.map((at) => ({
         at,
         label:

@@ -7,7 +7,7 @@ import { linear, logarithmic, ticksTo } from '../svg.ts';
 import type { Cast, Look } from './cast.ts';
 import { distinct, type Figure, type Findings, isHollow } from './figure.ts';
 import { type Axis, lineChart } from './lines.ts';
-import { type Cell, CHART_WIDTH, type Column, rowCharts } from './rows.ts';
+import { barAxis, type Cell, CHART_WIDTH, type Column, rowCharts } from './rows.ts';
 import { NOTHING, oursOf, ranked, standings, thousands, times, type Valued } from './words.ts';
 
 /** What was measured in the same way but for the number of connections. */
@@ -44,14 +44,18 @@ export function headlineOf(results: readonly Result[]): readonly Result[] {
 interface Quantity {
   readonly noun: string;
   readonly of: (result: Result) => number | null;
+  /** Whether single rounds are known. */
+  readonly hasRange: boolean;
 }
 
 function quantityOf({ measure }: SuiteReport, { churn, messageBytes }: Result): Quantity {
   const noun = churn ? 'connections' : messageBytes === null ? 'requests' : 'round trips';
-  if (measure !== 'capacity') return { noun: `${noun} per second`, of: (result) => result.roundTripsPerSecond };
+  if (measure !== 'capacity')
+    return { noun: `${noun} per second`, of: (result) => result.roundTripsPerSecond, hasRange: true };
   return {
     noun: `${noun} per second of the server's CPU time`,
     of: ({ serverCpuMicrosPerRoundTrip: micros }) => (micros === null || micros === 0 ? null : 1e6 / micros),
+    hasRange: false,
   };
 }
 
@@ -99,7 +103,7 @@ function throughputLines(results: readonly Result[], { noun, of }: Quantity, cas
 function column(
   title: string,
   results: readonly Result[],
-  ticks: Column['ticks'],
+  axis: Pick<Column, 'domain' | 'ticks'>,
   reference: number | null,
   cellOf: (result: Result) => Cell | null,
 ): Column {
@@ -107,35 +111,22 @@ function column(
     const why = result.valid ? 'no ratio' : result.samples === 0 ? 'not measured' : 'not valid';
     return [result.server, cellOf(result) ?? why] as const;
   });
-  return { title, kind: 'bars', ticks, reference, cells: new Map(cells) };
+  return { title, kind: 'bars', ...axis, reference, cells: new Map(cells) };
 }
 
-function throughputColumn(title: string, results: readonly Result[], { noun, of }: Quantity): Column {
-  const values = results.map((result) => of(result) ?? 0);
-  const ticks = ticksTo(
-    Math.max(
-      ...values,
-      ...results.map(({ spread }) => (noun.includes('CPU') ? 0 : (spread.roundTripsPerSecond?.max ?? 0))),
-    ),
-    4,
-  );
-  return column(
-    title,
-    results,
-    ticks.map((at) => ({ at, label: thousands(at) })),
-    null,
-    (result) => {
-      const value = of(result);
-      if (value === null) return null;
-      return {
-        value,
-        label: `${whole(value)}${result.valid ? '' : ' *'}`,
-        range: noun.includes('CPU') ? null : result.spread.roundTripsPerSecond,
-        isHollow: isHollow(result),
-        title: `${result.server}: ${whole(value)} ${noun}`,
-      };
-    },
-  );
+function throughputColumn(title: string, results: readonly Result[], { noun, of, hasRange }: Quantity): Column {
+  const ends = results.map((result) => (hasRange ? result.spread.roundTripsPerSecond?.max : of(result)) ?? 0);
+  return column(title, results, barAxis(Math.max(...ends), 3, thousands), null, (result) => {
+    const value = of(result);
+    if (value === null) return null;
+    return {
+      value,
+      label: `${whole(value)}${result.valid ? '' : ' *'}`,
+      range: hasRange ? result.spread.roundTripsPerSecond : null,
+      isHollow: isHollow(result),
+      title: `${result.server}: ${whole(value)} ${noun}`,
+    };
+  });
 }
 
 export function ratioColumn(
@@ -148,7 +139,7 @@ export function ratioColumn(
   return column(
     title,
     results,
-    ticksTo(top, steps).map((at) => ({ at, label: `${Number(at.toPrecision(3))}` })),
+    barAxis(top, steps, (at) => `${Number(at.toPrecision(3))}`),
     1,
     (result) => {
       const value = result.valid ? result[field] : null;

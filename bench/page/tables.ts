@@ -64,7 +64,7 @@ export function missing({ results, idle, skipped }: Report): string {
     ...skipped,
   ];
   if (lines.length === 0) return '';
-  return `<h2>What is not valid or missing</h2><ul class="words">${distinct(lines)
+  return `<h2 id="missing">What is not valid or missing</h2><ul class="words">${distinct(lines)
     .map((words) => `<li>${escapeText(words)}</li>`)
     .join('')}</ul>`;
 }

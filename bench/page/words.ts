@@ -47,11 +47,10 @@ export function standings(values: readonly Valued[], format: (value: number) => 
   return listed(items) + of;
 }
 
-/** 200 µs, 1.2 ms, 3 s. */
+/** 24 µs, 1.2 ms, 3 s: three digits at most. */
 export function duration(micros: number): string {
-  const short = (value: number) => Number(value.toPrecision(value >= 100 ? 3 : 2)).toLocaleString('en-US');
-  if (micros >= 1e6) return `${short(micros / 1e6)} s`;
-  return micros >= 1e4 ? `${short(micros / 1e3)} ms` : `${micros >= 100 ? whole(micros) : short(micros)} µs`;
+  const [value, unit] = micros >= 1e6 ? [micros / 1e6, 's'] : micros >= 1e3 ? [micros / 1e3, 'ms'] : [micros, 'µs'];
+  return `${Number(value.toPrecision(value >= 10 && value < 100 ? 2 : 3))} ${unit}`;
 }
 
 /** 210 k. */
