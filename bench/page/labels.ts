@@ -19,7 +19,9 @@ export const LABEL_STEP = 16;
 const INDENT = 44;
 
 export const labelsWidth = (labels: readonly EndLabel[]): number =>
-  INDENT + Math.max(0, ...labels.map(({ content, look }) => textWidth(content, look.role === 'ours')));
+  labels.length === 0
+    ? 24
+    : INDENT + Math.max(...labels.map(({ content, look }) => textWidth(content, look.role === 'ours')));
 
 /**
  * The places nearest to `wanted` (in rising order) that are at least `step` apart: isotonic regression, by joining neighbours that would be

@@ -59,22 +59,22 @@ const curvesByPercentile = (results: readonly Result[], cast: Cast): Curve[] =>
       ),
   }));
 
-/** As many names as fit beside a small chart. */
-const MOST_NAMES = 6;
-
-function percentileChart(description: string, results: readonly Result[], y: Axis, cast: Cast, width: number): string {
-  const isCrowded = width < CHART_WIDTH && cast.size > MOST_NAMES;
+function percentileChart(description: string, results: readonly Result[], y: Axis, cast: Cast): string {
   return lineChart({
     description,
-    width,
+    width: CHART_WIDTH,
     height: 230,
     x: NINES,
     y,
-    curves: curvesByPercentile(results, cast).map((curve) =>
-      isCrowded && curve.look.role === 'peer' ? { ...curve, label: '' } : curve,
-    ),
+    curves: curvesByPercentile(results, cast),
     hasMarks: false,
   });
+}
+
+/** Half as wide, without names: beside it there are others, and a legend above all. */
+function smallChart(description: string, results: readonly Result[], y: Axis, cast: Cast): string {
+  const curves = curvesByPercentile(results, cast).map((curve) => ({ ...curve, label: '' }));
+  return lineChart({ description, width: CHART_WIDTH / 2 - 10, height: 230, x: NINES, y, curves, hasMarks: false });
 }
 
 const axisOf = (results: readonly Result[]): Axis =>
@@ -96,14 +96,14 @@ export function saturatedFigure({ results, cast }: Findings): Figure {
   const chart =
     measured.length === 0
       ? ''
-      : percentileChart('Latency by percentile of saturated servers', measured, axisOf(measured), cast, CHART_WIDTH);
+      : percentileChart('Latency by percentile of saturated servers', measured, axisOf(measured), cast);
   return { title, caption, chart };
 }
 
 const legendOf = (looks: readonly Look[]): string => {
-  const items = looks.map(({ name, shape, kind }) => {
+  const items = looks.map(({ name, shape, kind, role }) => {
     const glyph = svg(name, { width: 14, height: 14, content: mark(7, 7, shape, 4.2, kind) });
-    return `<li>${glyph}${escapeText(name)}</li>`;
+    return `<li class="${role}">${glyph}${escapeText(name)}</li>`;
   });
   return `<ul class="legend">${items.join('')}</ul>`;
 };
@@ -118,16 +118,12 @@ function multiples(byRate: ReadonlyMap<number, readonly Result[]>, cast: Cast): 
   const y = axisOf(all);
   const charts = [...onTime].map(([rate, results]) => {
     const title = `${whole(rate)} messages per second`;
-    const late = byRate.get(rate)!.length - results.length;
-    const missing =
-      late === 0
-        ? ''
-        : `<p class="soft">Without those that have no valid figure: ${late} of ${byRate.get(rate)!.length}.</p>`;
-    const chart = results.length === 0 ? '' : percentileChart(`Latency at ${title}`, results, y, cast, 430);
-    return `<div><h4>${title}</h4>${missing}${chart}</div>`;
+    const asked = byRate.get(rate)!.length;
+    const missing = results.length === asked ? '' : ` (${results.length} of ${asked} servers were on time)`;
+    const chart = results.length === 0 ? '' : smallChart(`Latency at ${title}`, results, y, cast);
+    return `<div><h4>${title}${missing}</h4>${chart}</div>`;
   });
-  const legend = cast.size > MOST_NAMES ? legendOf([...cast.values()].filter(({ role }) => role === 'peer')) : '';
-  return `${legend}<div class="multiples">${charts.join('')}</div>`;
+  return `${legendOf([...cast.values()])}<div class="multiples">${charts.join('')}</div>`;
 }
 
 /** What each reached at the lowest rate that it was not on time at. */

@@ -4,7 +4,7 @@ import { connectionsOf, sizeOf, whole } from '../format.ts';
 import type { Result, SuiteReport } from '../results.ts';
 import type { RatioField } from '../suite.ts';
 import { linear, logarithmic, ticksTo } from '../svg.ts';
-import type { Cast, Look } from './cast.ts';
+import { type Cast, type Look, roleOf } from './cast.ts';
 import { distinct, type Figure, type Findings, isHollow } from './figure.ts';
 import { type Axis, lineChart } from './lines.ts';
 import { barAxis, type Cell, CHART_WIDTH, type Column, rowCharts } from './rows.ts';
@@ -19,7 +19,7 @@ interface Group {
 
 function groupsOf(results: readonly Result[]): Group[] {
   const traits = ({ messageBytes, inFlight }: Result) => [
-    messageBytes === null ? 'requests' : `messages of ${sizeOf(messageBytes)}`,
+    messageBytes === null ? 'requests' : `with messages of ${sizeOf(messageBytes)}`,
     `${inFlight} in flight`,
   ];
   const keys = distinct(results.map((result) => traits(result).join()));
@@ -185,6 +185,9 @@ export function ratioCaption(results: readonly Result[], { ratios }: SuiteReport
   const [first, ...others] = ratios;
   const compared = results.filter(({ server }) => server !== first!.server);
   const values = ranked(compared, (result) => result[first!.field]);
+  // What onewait itself loses or gains by something is told of all.
+  if (values.length > 0 && first!.server !== null && roleOf(first!.server) === 'ours')
+    return `With ${connectionsOf(compared[0]!.connections)}, of the throughput of ${first!.server} are reached: ${standings(values, percentOf)}.`;
   const best = oursOf(values) ?? values[0];
   if (best === undefined) return NOTHING;
   const result = compared.find(({ server }) => server === best[0])!;

@@ -40,7 +40,7 @@ nav{margin:20px 0 0;color:var(--soft)}nav a{margin-right:14px;white-space:nowrap
 section{break-inside:avoid}svg{display:block;width:100%;height:auto;margin-top:8px}
 .multiples{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,400px),1fr));gap:12px 20px}
 .legend{display:flex;flex-wrap:wrap;gap:2px 16px;margin:8px 0 0;padding:0;list-style:none;font-size:13px}
-.legend li{display:flex;align-items:center;gap:6px}.legend svg{width:14px;height:14px;margin:0}
+.legend li{display:flex;align-items:center;gap:6px}.legend .ours{font-weight:700}.legend svg{width:14px;height:14px;margin:0}
 ul.words{font-size:13.5px;color:var(--soft);padding-left:20px;max-width:96ch}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:12px}
 th,td{padding:3px 6px;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
