@@ -54,6 +54,7 @@ export function formatPage(report: Report): string {
 <p class="soft">${escapeText(`${machine.cpuModel}, ${machine.cores} cores, Linux ${machine.kernel}, Node ${machine.node}, ${machine.date.slice(0, 10)}`)}</p>
 ${report.complete ? '' : warning}
 ${headline === null ? '' : formatFigure(headlineChart(headline))}
+<p class="soft">Whiskers reach from the least to the greatest of single rounds. What is drawn hollow does not count, or is not to be ranked by.</p>
 ${suites.length > 1 ? `<nav>${links.join(' ')}</nav>` : ''}
 ${sections.join('\n')}
 <h2>All figures</h2>
@@ -68,7 +69,8 @@ ${findings
 ${selfChecks(report)}
 ${missing(report)}
 <h2>Method and machine</h2>
-${definitions({ ...report.method, ...machineFacts(machine) })}
+${definitions(report.method)}
+${definitions(machineFacts(machine))}
 </main></body></html>
 `;
 }

@@ -108,7 +108,7 @@ const legendOf = (looks: readonly Look[]): string => {
   return `<ul class="legend">${items.join('')}</ul>`;
 };
 
-/** One small chart for each rate, all with the same scale. */
+/** One small chart for each rate, all with the same scale; a large one where there is but one. */
 function multiples(byRate: ReadonlyMap<number, readonly Result[]>, cast: Cast): string {
   const onTime = new Map(
     [...byRate].map(([rate, results]) => [rate, results.filter(({ valid }) => valid).filter(isMeasured)]),
@@ -116,10 +116,11 @@ function multiples(byRate: ReadonlyMap<number, readonly Result[]>, cast: Cast): 
   const all = [...onTime.values()].flat();
   if (all.length === 0) return '';
   const y = axisOf(all);
+  if (onTime.size === 1) return percentileChart('Latency by percentile', all, y, cast);
   const charts = [...onTime].map(([rate, results]) => {
     const title = `${whole(rate)} messages per second`;
     const asked = byRate.get(rate)!.length;
-    const missing = results.length === asked ? '' : ` (${results.length} of ${asked} servers were on time)`;
+    const missing = results.length === asked ? '' : ` (${results.length} of ${asked} on time)`;
     const chart = results.length === 0 ? '' : smallChart(`Latency at ${title}`, results, y, cast);
     return `<div><h4>${title}${missing}</h4>${chart}</div>`;
   });
@@ -282,17 +283,15 @@ export function latencyFigures({ suite, results, cast }: Findings): Figure[] {
       ? ''
       : `At ${whole(full[0])} messages per second 99 of 100 are answered within these times, from the least to the most`;
   const reaches = distinct(open.map(({ server }) => server)).map((server) => reachOf(server, open));
-  return [
-    {
-      title: 'How long does a message take when messages come at a fixed rate?',
-      caption: values.length === 0 ? NOTHING : `${about}: ${standings(values, duration)}.`,
-      chart: multiples(byRate, cast),
-    },
-    {
-      title: 'Up to which rate does the p99 hold?',
-      caption: reachCaption(reaches, rates),
-      chart: rateChart(reaches, rates, cast),
-    },
-    ratioFigure(byRate, suite, cast),
-  ];
+  const byPercentile: Figure = {
+    title: 'How long does a message take when messages come at a fixed rate?',
+    caption: values.length === 0 ? NOTHING : `${about}: ${standings(values, duration)}.`,
+    chart: multiples(byRate, cast),
+  };
+  const reachFigure: Figure = {
+    title: 'Up to which rate does the p99 hold?',
+    caption: reachCaption(reaches, rates),
+    chart: rateChart(reaches, rates, cast),
+  };
+  return [byPercentile, ...(rates.length > 1 ? [reachFigure] : []), ratioFigure(byRate, suite, cast)];
 }

@@ -202,11 +202,9 @@ export function ratioCaption(results: readonly Result[], { ratios }: SuiteReport
 }
 
 function place(values: readonly Valued[], own: Valued): string {
-  const before = values.indexOf(own);
   if (values.length === 1) return '';
-  return before === 0
-    ? ', the most of all that are compared with it'
-    : `; ${values[0]![0]} reaches the most, ${percentOf(values[0]![1])}`;
+  const [most] = values;
+  return most === own ? '; nobody else reaches more' : `; the most reaches ${most![0]}, ${percentOf(most![1])}`;
 }
 
 export function rateFigures({ suite, results, cast }: Findings): Figure[] {

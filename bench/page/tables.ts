@@ -71,7 +71,7 @@ export function missing({ results, idle, skipped }: Report): string {
 
 export const machineFacts = (machine: Machine): Record<string, string> => ({
   processor: `${machine.cpuModel}, ${machine.cores} core${machine.cores === 1 ? '' : 's'}`,
-  memory: `${(machine.memoryBytes / 2 ** 30).toFixed(0)} GiB`,
+  'main memory': `${(machine.memoryBytes / 2 ** 30).toFixed(0)} GiB`,
   Linux: machine.kernel,
   Node: machine.node,
   'open files': `at most ${whole(machine.descriptorLimit)} in a process`,
