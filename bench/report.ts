@@ -5,7 +5,7 @@ import { gainCaption, latencyCaption, memoryCaption, ratioCaption, throughputCap
 import { latencyChart, memoryChart, ratioChart, throughputChart } from './charts.ts';
 import { connectionsOf, mebibytes, orDash, percent, whole } from './format.ts';
 import type { IdleSample } from './idle.ts';
-import type { Report, Result } from './results.ts';
+import type { Report, Result, SuiteReport } from './results.ts';
 import { escapeText, marker, svg } from './svg.ts';
 
 /** Distinguishable with the common colour blindnesses (after Okabe and Ito), with at least 3:1 against either background. */
@@ -54,7 +54,7 @@ function table(header: readonly string[], rows: readonly (readonly string[])[]):
 
 const twoDigits = (value: number) => value.toFixed(2);
 
-function resultRow(result: Result, ratios: Report['suite']['ratios']): string[] {
+function resultRow(result: Result, ratios: SuiteReport['ratios']): string[] {
   const range = result.spread.roundTripsPerSecond;
   return [
     result.server,
@@ -113,37 +113,70 @@ function headlineOf(results: readonly Result[]): readonly Result[] {
   return results.filter((result) => result.connections === count);
 }
 
-function figures(report: Report, servers: readonly string[]): string[] {
-  const headline = headlineOf(report.results);
+function figures(suite: SuiteReport, results: readonly Result[], samples: readonly IdleSample[]): string[] {
+  const servers = serversOf(results, samples);
+  const headline = headlineOf(results);
   const count = connectionsOf(headline[0]?.connections ?? 0);
-  const { field, server: reference } = report.suite.ratios[0]!;
+  const { field, server: reference } = suite.ratios[0]!;
   const isFloor = field === 'ratioToRawEpoll';
-  const withRatio = report.results.filter((result) => result.valid && result.ranked && result[field] !== null);
-  const most = Math.max(0, ...report.idle.map((sample) => sample.connections));
-  const idle = report.idle.filter((sample) => sample.connections === most && sample.whyIncomplete === null);
-  const measured = report.results.some((result) => result.roundTripsPerSecond !== null);
+  const withRatio = results.filter((result) => result.valid && result.ranked && result[field] !== null);
+  const most = Math.max(0, ...samples.map((sample) => sample.connections));
+  const idle = samples.filter((sample) => sample.connections === most && sample.whyIncomplete === null);
+  const measured = results.some((result) => result.roundTripsPerSecond !== null);
   const latencies = headline.some((result) => result.latencyMicros !== null);
-  return [
+  const ofResults = [
     figure(
       'Throughput by number of connections',
       throughputCaption(headline),
-      measured ? throughputChart(report.results, servers) : '',
+      measured ? throughputChart(results, servers) : '',
     ),
     figure(
-      isFloor ? 'Ratio to the floor' : `Ratio to ${reference}`,
-      isFloor ? ratioCaption(headline) : gainCaption(headline, field, reference),
-      withRatio.length > 0 ? ratioChart(withRatio, servers, field, isFloor ? 'the floor' : reference) : '',
+      isFloor ? 'Ratio to the floor' : `Ratio to ${reference ?? 'itself'}`,
+      isFloor ? ratioCaption(headline) : gainCaption(headline, field, reference ?? 'itself'),
+      withRatio.length > 0
+        ? ratioChart(withRatio, servers, field, isFloor ? 'the floor' : (reference ?? 'itself'))
+        : '',
     ),
     figure(
       `Latency by percentile, ${count}`,
       latencyCaption(headline),
       latencies ? latencyChart(headline, servers) : '',
     ),
-    ...(report.idle.length === 0 && report.suite.name !== 'echo'
+  ];
+  return [
+    ...(results.length === 0 ? [] : ofResults),
+    ...(samples.length === 0
       ? []
       : [figure('Memory per idle connection', memoryCaption(idle), idle.length > 0 ? memoryChart(idle, servers) : '')]),
   ];
 }
+
+const serversOf = (results: readonly Result[], samples: readonly IdleSample[]): string[] => [
+  ...new Set([...results, ...samples].map(({ server }) => server)),
+];
+
+function section(report: Report, suite: SuiteReport): string {
+  const results = report.results.filter((result) => result.suite === suite.name);
+  const samples = report.idle.filter((sample) => sample.suite === suite.name);
+  const header = [...RESULT_HEADER, ...suite.ratios.map(({ label }) => label), 'samples (dropped)', 'valid'];
+  const rows = results.map((result) => resultRow(result, suite.ratios));
+  const legend = serversOf(results, samples).map(
+    (server, i) => `<li>${svg(14, 14, '', marker(7, 7, i, false, server))}${escapeText(server)}</li>`,
+  );
+  return `<h1>${escapeText(suite.title)}</h1>
+<ul class="legend">${legend.join('')}</ul>
+${figures(suite, results, samples).join('\n')}
+<h2>All figures</h2>
+${table(header, rows)}
+${samples.length === 0 ? '' : `<h2>Idle connections</h2>${table(IDLE_HEADER, samples.map(idleRow))}`}
+<h2>Method</h2>
+${definitions(suite.method)}`;
+}
+
+const definitions = (entries: Readonly<Record<string, string>>): string =>
+  `<dl>${Object.entries(entries)
+    .map(([name, value]) => `<dt>${escapeText(name)}</dt><dd>${escapeText(value)}</dd>`)
+    .join('')}</dl>`;
 
 function notes(report: Report): string {
   const lines = [
@@ -160,33 +193,20 @@ function notes(report: Report): string {
 }
 
 export function formatPage(report: Report): string {
-  const { machine, suite } = report;
-  const header = [...RESULT_HEADER, ...suite.ratios.map(({ label }) => label), 'samples (dropped)', 'valid'];
-  const results = report.results.map((result) => resultRow(result, suite.ratios));
-  const servers = [...new Set(report.results.map((result) => result.server))];
-  const legend = servers.map(
-    (server, i) => `<li>${svg(14, 14, '', marker(7, 7, i, false, server))}${escapeText(server)}</li>`,
-  );
+  const { machine, suites } = report;
   const gibibytes = (machine.memoryBytes / 2 ** 30).toFixed(0);
   const subject = `${machine.cpuModel}, ${machine.cores} cores, ${gibibytes} GiB, Linux ${machine.kernel}, Node ${machine.node}, ${machine.date}`;
-  const method = Object.entries(report.method).map(
-    ([name, value]) => `<dt>${escapeText(name)}</dt><dd>${escapeText(value)}</dd>`,
-  );
   const warning = '<p class="warning">This run is not complete: it was interrupted, or a server failed.</p>';
+  const title = suites.map((suite) => suite.title).join(', ');
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<title>onewait: ${escapeText(suite.title)}</title><style>${STYLE}</style></head><body><main>
-<h1>${escapeText(suite.title)}</h1>
+<title>onewait: ${escapeText(title)}</title><style>${STYLE}</style></head><body><main>
 <p class="soft">${escapeText(subject)}</p>
 ${report.complete ? '' : warning}
-<ul class="legend">${legend.join('')}</ul>
-${figures(report, servers).join('\n')}
-<h2>All figures</h2>
-${table(header, results)}
-${report.idle.length === 0 ? '' : `<h2>Idle connections</h2>${table(IDLE_HEADER, report.idle.map(idleRow))}`}
+${suites.map((suite) => section(report, suite)).join('\n')}
 ${notes(report)}
 <h2>Method</h2>
-<dl>${method.join('')}</dl>
+${definitions(report.method)}
 <p class="soft">${escapeText(machine.commandLine)}</p>
 </main></body></html>
 `;
