@@ -7,11 +7,14 @@ import { accessSync, constants, mkdirSync, writeFileSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { buildAll } from './builds.ts';
 import { Children } from './children.ts';
 import { learnAnswer, startRates } from './exchange.ts';
+import { formatList, install } from './installation.ts';
 import { Interrupted, type Lab, SampleFailure } from './lab.ts';
 import { describeMachine, type Machine, mostConnections } from './machine.ts';
 import { type Options, parseOptions } from './options.ts';
+import { isPeer } from './peers.ts';
 import { makePlan, type Plan, planSeconds } from './plan.ts';
 import { Progress } from './progress.ts';
 import { formatPage } from './report.ts';
@@ -73,13 +76,12 @@ async function measure(options: Options, machine: Machine, plan: Plan): Promise<
   let skipped: string[] = [];
   try {
     const rates = suite.path === null ? 0 : await startRates(bare);
-    const chosen = suite
-      .servers(options.programs, rates)
-      .filter(({ name }) => options.servers === null || options.servers.includes(name));
+    const chosen = suite.servers(options.programs, rates).filter(({ name }) => options.servers.includes(name));
+    const problems = await buildAll(chosen.filter(isPeer));
     servers = chosen.filter(isAvailable);
     skipped = chosen
-      .filter((server) => !isAvailable(server))
-      .map((server) => `${server.name} is not available: ${server.install}`);
+      .filter((server) => !servers.includes(server))
+      .map((server) => problems.get(server.name) ?? `${server.name} is not available: ${server.install}`);
     for (const line of skipped) process.stderr.write(`onewait bench: skipped: ${line}\n`);
     if (servers.length === 0) fail('no server is left to measure');
     const talk = suite.path === null ? null : await learnAnswer(bare, suite.path, rates);
@@ -115,8 +117,15 @@ const options = parseOptions(process.argv, {
   programs: defaultPrograms,
   mostConnections: most,
 });
-requireTools(options);
-if (options.json !== null) requireWritable(dirname(resolve(options.json)), false);
-if (options.out !== null) requireWritable(options.out, true);
-const plan = makePlan({ ...options, mostConnections: most });
-process.exitCode = await measure(options, machine, plan);
+if (options.list) {
+  const { suite, programs } = options;
+  process.stdout.write(`${formatList(suite.servers(programs, 0))}\n`);
+} else if (options.install !== null) {
+  process.exitCode = (await install(options.programs, options.install)) ? 0 : 1;
+} else {
+  requireTools(options);
+  if (options.json !== null) requireWritable(dirname(resolve(options.json)), false);
+  if (options.out !== null) requireWritable(options.out, true);
+  const plan = makePlan({ ...options, mostConnections: most });
+  process.exitCode = await measure(options, machine, plan);
+}

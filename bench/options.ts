@@ -1,12 +1,18 @@
 // The command line of the benchmark. Wrong usage is one line on stderr and exit code 2.
 
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import type { Server } from './servers.ts';
 import { SUITES, type Suite } from './suite.ts';
 
 export interface Options {
   readonly suite: Suite;
   readonly quick: boolean;
-  readonly servers: readonly string[] | null;
+  /** The names of those to measure. */
+  readonly servers: readonly string[];
+  /** Only say which servers are ready. */
+  readonly list: boolean;
+  /** Only install the peers with these names. */
+  readonly install: readonly string[] | null;
   readonly connections: readonly number[] | null;
   readonly messageBytes: number;
   readonly inFlight: number;
@@ -46,7 +52,10 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
         .default('echo'),
     )
     .option('--quick', 'about a minute instead of five')
-    .option('--servers <names>', 'only these, separated by commas')
+    .option('--servers <names>', "only these, separated by commas; 'all' is every server of the suite, peers included")
+    .option('--peers', 'the peers as well: those that are not installed are skipped')
+    .option('--list', 'say which servers are ready here, and how to have the others')
+    .option('--install [names]', 'install what is missing of the peers, or of these, with apt-get and npm')
     .option('--connections <counts>', `at these numbers of connections, at most ${facts.mostConnections}`, (text) =>
       text.split(',').map(count),
     )
@@ -60,7 +69,12 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     .addHelpText('after', () => {
       const all = [...servers.values()].flat();
       const width = Math.max(...all.map(({ name }) => name.length));
-      return `\nServers:\n${all.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`).join('\n')}`;
+      const lines = (peers: boolean) =>
+        all
+          .filter(({ peer }) => (peer ?? false) === peers)
+          .map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`)
+          .join('\n');
+      return `\nServers:\n${lines(false)}\n\nPeers, with --peers or by name in --servers:\n${lines(true)}`;
     })
     .allowExcessArguments(false)
     .configureOutput({
@@ -74,12 +88,29 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     })
     .exitOverride();
   const chosen = (): Suite => SUITES.find(({ name }) => name === command.opts().suite)!;
+  const namesOf = (rows: readonly Server[]) => rows.map(({ name }) => name);
+  const peersOf = (rows: readonly Server[]) => namesOf(rows.filter(({ peer }) => peer === true));
+  /** The names of those to measure, if there are such servers. */
+  const selected = (rows: readonly Server[]): readonly string[] => {
+    const { servers: named, peers } = command.opts<{ servers?: string; peers?: true }>();
+    if (named === 'all') return namesOf(rows);
+    const names = named?.split(',') ?? namesOf(rows.filter(({ peer }) => peer !== true));
+    return peers === true ? [...new Set([...names, ...peersOf(rows)])] : names;
+  };
+  const allPeers = peersOf([...servers.values()].flat());
+  const toInstall = (): readonly string[] | null => {
+    const { install } = command.opts<{ install?: string | true }>();
+    return install === true ? allPeers : (install?.split(',') ?? null);
+  };
+  const requireOneOf = (what: string, names: readonly string[], known: readonly string[]) => {
+    const unknown = names.find((name) => !known.includes(name));
+    if (unknown !== undefined) command.error(`There is no ${what} '${unknown}': choose from ${known.join(', ')}.`);
+  };
   try {
     command.parse(argv);
-    const names = servers.get(chosen())!.map(({ name }) => name);
-    const unknown = (command.opts().servers as string | undefined)?.split(',').find((name) => !names.includes(name));
-    if (unknown !== undefined)
-      command.error(`There is no server '${unknown}' in this suite: choose from ${names.join(', ')}.`);
+    const rows = servers.get(chosen())!;
+    requireOneOf('server in this suite', selected(rows), namesOf(rows));
+    requireOneOf('peer', toInstall() ?? [], allPeers);
     const { seconds, inFlight } = command.opts();
     if (chosen().path !== null) {
       if (seconds !== undefined && !Number.isInteger(seconds))
@@ -95,7 +126,9 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
   return {
     suite: chosen(),
     quick: values.quick ?? false,
-    servers: values.servers?.split(',') ?? null,
+    servers: selected(servers.get(chosen())!),
+    list: values.list ?? false,
+    install: toInstall(),
     connections: values.connections ?? null,
     messageBytes: values.size,
     inFlight: values.inFlight,

@@ -1,5 +1,6 @@
 // Ways of measuring: what servers are asked, which they are, whom they are compared with, and when a sample counts.
 
+import { peerTable } from './peers.ts';
 import { exchangeTable, type Server, serverTable, tracedTable } from './servers.ts';
 
 /** What is sent and what must come back, where that is not the same: while servers are warmed up, every byte is verified. */
@@ -36,7 +37,7 @@ const ECHO: Suite = {
   mustBeBusy: true,
   connections: (mostConnections) => [1, 64, 1000, mostConnections],
   quickConnections: [1, 64, 1000],
-  servers: (programs) => serverTable(programs),
+  servers: (programs) => [...serverTable(programs), ...peerTable(programs)],
   path: null,
 };
 
