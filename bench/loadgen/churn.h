@@ -137,7 +137,7 @@ class Churn {
 
   void turn(uint64_t until) {
     const uint64_t time = now();
-    if (time > last_progress_ && time - last_progress_ > kStallNanos) fail(kServerFailed, "the server has completed no cycle for 10 seconds");
+    if (time > last_progress_ + kStallNanos) fail(kServerFailed, "the server has completed no cycle for 10 seconds");
     if (time >= next_look_) give_up_old(time);
     const bool begun = running_ && !free_.empty();
     if (begun) begin_free();
@@ -151,7 +151,7 @@ class Churn {
     if (spin_ && !begun && events.empty()) spare_.add(now() - time);
   }
 
-  /** Those that fail at once are free again, for the next turn. */
+  /** Those that fail at once are free again for the next turn, which without --spin waits: hammering would help nobody. */
   void begin_free() {
     begun_.swap(free_);
     for (const size_t place : begun_) begin(place);
