@@ -111,7 +111,7 @@ describe('open loop', () => {
   });
 
   test('a message that the generator sent late counts from when it should have left', async () => {
-    const child = start(await serve(echo), '--connections 2 --rate 1000 --warmup 0 --seconds 1');
+    const child = start(await serve(echo), '--connections 2 --rate 1000 --warmup 0 --seconds 2');
     await child.says(/"begin"/);
     child.process.kill('SIGSTOP');
     setTimeout(() => child.process.kill('SIGCONT'), 300);

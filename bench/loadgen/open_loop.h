@@ -106,7 +106,7 @@ class OpenLoop {
 
  private:
   static constexpr size_t kLongestBurst = 32;
-  static constexpr uint64_t kGraceNanos = 100'000'000;
+  static constexpr uint64_t kGraceNanos = 1'000'000'000;
   static constexpr uint64_t kPatienceNanos = 2'000'000'000;
 
   // The bounds of what may be under way: without them a server that does not keep up would be remembered forever.
