@@ -3,8 +3,9 @@
 // A peer that is not installed is skipped; 'npm run bench -- --install' installs it.
 
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { buildAll } from '../bench/builds.ts';
@@ -12,7 +13,7 @@ import { Children } from '../bench/children.ts';
 import { type RunningServer, startServer } from '../bench/lab.ts';
 import { peerTable } from '../bench/peers.ts';
 import { HOST, isAvailable, type Server, serverTable } from '../bench/servers.ts';
-import { folder, needs, root } from './processes.ts';
+import { folder, root } from './processes.ts';
 import { until, within } from './until.ts';
 
 const programs = join(root, 'dist/bench/bin');
@@ -31,7 +32,19 @@ function noise(size: number, seed: number): Buffer {
   return bytes;
 }
 
-describe.each([...serverTable(programs), ...peerTable(programs)])('$name', (row: Server) => {
+const own = mkdtempSync(join(tmpdir(), 'onewait-servers-'));
+beforeAll(() => {
+  for (const [name, source] of [
+    ['raw-epoll', 'raw_epoll.cc'],
+    ['thread-per-connection', 'thread_per_connection.cc'],
+  ] as const) {
+    const file = join(root, 'bench/servers', source);
+    execFileSync(process.env.CXX ?? 'c++', ['-std=c++20', '-O1', '-pthread', file, '-o', join(own, name)]);
+  }
+}, 120_000);
+afterAll(() => rmSync(own, { recursive: true, force: true }));
+
+describe.each([...serverTable(own), ...peerTable(programs)])('$name', (row: Server) => {
   const children = new Children();
   let running: RunningServer | null = null;
   let problem = '';
@@ -177,5 +190,153 @@ describe.each([...serverTable(programs), ...peerTable(programs)])('$name', (row:
     // Children would have to kill it after five seconds.
     await running!.process.end();
     expect(running!.process.ending).toMatch(/^(SIGTERM|exit code (0|143))$/);
+  });
+});
+
+describe('--list and --install', () => {
+  /** The benchmark's command where nothing is installed and PATH has these programs only, which write down their arguments. */
+  function command(
+    args: readonly string[],
+    programs: Readonly<Record<string, string>> = {},
+    { uid, morePath = '' }: { uid?: number; morePath?: string } = {},
+  ) {
+    const home = folder();
+    chmodSync(home, 0o777);
+    const path = join(home, 'path');
+    const log = join(home, 'log');
+    mkdirSync(path);
+    writeFileSync(log, '');
+    chmodSync(log, 0o666);
+    writeFileSync(join(home, 'loadgen'), '', { mode: 0o755 });
+    for (const [name, body] of Object.entries(programs)) {
+      writeFileSync(join(path, name), `#!/bin/sh\necho "${name} $*" >> ${log}\nPATH=/bin:/usr/bin\n${body}\n`, {
+        mode: 0o755,
+      });
+    }
+    const { status, stdout, stderr } = spawnSync(process.execPath, [main, '--programs', home, ...args], {
+      encoding: 'utf8',
+      env: { ...process.env, PATH: `${path}${morePath}` },
+      uid,
+    });
+    return { status, stdout, stderr, home, calls: readFileSync(log, 'utf8') };
+  }
+
+  test('--list says of every server of the suite whether it is ready, and how to have it if not', () => {
+    const { status, stdout } = command(['--list']);
+    expect(status).toBe(0);
+    const lines = stdout.trim().split('\n');
+    const rows = [...serverTable(''), ...peerTable('')];
+    expect(lines.map((line) => line.split(' ')[0])).toEqual(rows.map(({ name }) => name));
+    expect(stdout).toMatch(/^onewait-yield +ready +Node \d+\.\d+/m);
+    expect(stdout).toMatch(/^raw-epoll +missing +build it with 'node native\/setup\.mjs --bench'/m);
+    expect(stdout).toMatch(/^go +missing +install it with 'npm run bench -- --install go'$/m);
+  });
+
+  test('--list says which peers are still to be compiled', () => {
+    const { stdout } = command(['--list'], { go: 'echo go version go1.19.8 linux/amd64' });
+    expect(stdout).toMatch(/^go +to be compiled +Go 1\.19\.8$/m);
+  });
+
+  test('--list is about the suite', () => {
+    const { stdout } = command(['--list', '--suite', 'exchange']);
+    expect(stdout).toContain('exchange-coroutines');
+    expect(stdout).not.toContain('bun');
+  });
+
+  test('--install says what to do where there is neither apt-get nor npm', () => {
+    const { status, stdout, stderr } = command(['--install', 'go,bun']);
+    expect(status).toBe(1);
+    expect(stderr.trim().split('\n')).toEqual([
+      'onewait bench: there is no apt-get here: install by other means what Debian calls golang-go',
+      'onewait bench: there is no npm here: it comes with Node (apt-get install npm)',
+    ]);
+    expect(
+      stdout
+        .trim()
+        .split('\n')
+        .map((line) => line.split(/ {2,}/).slice(0, 2)),
+    ).toEqual([
+      ['go', 'missing'],
+      ['bun', 'missing'],
+    ]);
+  });
+
+  const fakeGo =
+    'case "$1" in version) echo go version go1.19.8 linux/amd64;; build) : > server; chmod +x server;; esac';
+  const isRoot = process.geteuid!() === 0;
+
+  test('--install leaves to root what only root may do', () => {
+    const { status, stderr, calls } = command(['--install', 'go'], { 'apt-get': '' }, isRoot ? { uid: 65534 } : {});
+    expect(status).toBe(1);
+    expect(stderr).toBe(
+      "onewait bench: apt-get needs root: run 'sudo apt-get install -y --no-install-recommends golang-go', then this again\n",
+    );
+    expect(calls).toBe('');
+  });
+
+  test.runIf(isRoot)('--install takes from Debian what is missing, compiles it, and says what is ready then', () => {
+    const go = fakeGo.replaceAll('$', '\\$').replaceAll('"', '\\"');
+    const aptGet = `[ "$1" = update ] || { printf '#!/bin/sh\\n%s\\n' "PATH=/bin; ${go}" > $(dirname $0)/go; chmod +x $(dirname $0)/go; }`;
+    const { status, stdout, stderr, calls, home } = command(['--install', 'go'], { 'apt-get': aptGet });
+    expect(calls).toBe('apt-get update\napt-get install -y --no-install-recommends golang-go\n');
+    expect(stderr).toMatch(/^onewait bench: installing go \(Debian: golang-go\): done in/m);
+    expect(stderr).toMatch(/^onewait bench: compiling go: done in/m);
+    expect(stdout).toBe('go  ready           Go 1.19.8\n');
+    expect(status).toBe(0);
+    expect(readFileSync(join(home, 'peers/go/server.go'), 'utf8')).toContain('package main');
+  });
+
+  test('--install takes from npm what is missing', () => {
+    const npm =
+      'mkdir -p $3/node_modules/bun/bin; cd $3/node_modules/bun/bin; printf "#!/bin/sh\\necho 1.2.3\\n" > bun; chmod +x bun';
+    const { status, stdout, stderr, calls, home } = command(['--install', 'bun'], { npm });
+    expect(calls).toMatch(new RegExp(`^npm install --prefix ${home}/peers .* bun@npm:@oven/bun-linux-[^ ]+$`, 'm'));
+    expect(stderr).toContain('installing bun');
+    expect(stdout).toBe('bun  ready           Bun 1.2.3\n');
+    expect(status).toBe(0);
+  });
+
+  test('--install goes on when one peer cannot be had', () => {
+    const npm =
+      'case "$*" in *deno*) echo no deno today; exit 1;; esac; mkdir -p $3/node_modules/bun/bin; cd $3/node_modules/bun/bin; printf "#!/bin/sh\\necho 1.2.3\\n" > bun; chmod +x bun';
+    const { status, stdout, stderr } = command(['--install', 'deno,bun'], { npm });
+    expect(stderr).toContain('onewait bench: deno was not installed: no deno today\n');
+    expect(stdout).toMatch(/^bun +ready +Bun 1\.2\.3\ndeno +missing /);
+    expect(status).toBe(1);
+  });
+
+  test('--install fetches and compiles nothing a second time', () => {
+    const { home } = command(['--list'], {});
+    const path = join(home, 'path');
+    writeFileSync(join(path, 'go'), `#!/bin/sh\nPATH=/bin\n${fakeGo}\n`, { mode: 0o755 });
+    const again = () =>
+      spawnSync(process.execPath, [main, '--programs', home, '--install', 'go'], {
+        encoding: 'utf8',
+        env: { ...process.env, PATH: path },
+      });
+    expect(again().stderr).toContain('compiling go');
+    const { status, stderr } = again();
+    expect(stderr).toBe('');
+    expect(status).toBe(0);
+  });
+
+  test('--install knows peers only', () => {
+    const { status, stderr } = command(['--install', 'raw-epoll']);
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/^onewait bench: There is no peer 'raw-epoll': choose from libuv, .*\n$/);
+  });
+
+  test('a peer that does not compile is skipped with one line, which says where the compiler is heard', () => {
+    const go =
+      'case "$1" in version) echo go version go1.19.8 linux/amd64;; build) echo no such thing >&2; exit 1;; esac';
+    const { status, stderr, home } = command(
+      ['--servers', 'go', '--quick'],
+      { go },
+      { morePath: `:${process.env.PATH}` },
+    );
+    expect(status).toBe(1);
+    expect(stderr).toContain(`skipped: go could not be compiled: see ${home}/peers/go/build.log\n`);
+    expect(readFileSync(join(home, 'peers/go/build.log'), 'utf8')).toBe('no such thing\n');
+    expect(stderr).toContain('no server is left to measure');
   });
 });
