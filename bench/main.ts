@@ -7,12 +7,15 @@ import { accessSync, constants, mkdirSync, writeFileSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { buildAll } from './builds.ts';
 import { Children } from './children.ts';
 import { learnAnswer, startRates } from './exchange.ts';
+import { formatList, install } from './installation.ts';
 import { Interrupted, type Lab, SampleFailure } from './lab.ts';
 import { describeMachine, type Machine, mostConnections } from './machine.ts';
 import { type Options, parseOptions } from './options.ts';
 import { writePicture } from './page/picture.ts';
+import { isPeer } from './peers.ts';
 import { makePlan, type Plan, planSeconds } from './plan.ts';
 import { Progress } from './progress.ts';
 import { formatPage } from './report.ts';
@@ -68,11 +71,10 @@ async function prepare(lab: Lab, plans: readonly Plan[], options: Options, skipp
   for (const plan of plans) {
     const { suite } = plan;
     const rates = suite.path === null ? 0 : await startRates(lab);
-    const chosen = suite
-      .servers(options.programs, rates)
-      .filter(({ name }) => options.servers === null || options.servers.includes(name));
+    const chosen = suite.servers(options.programs, rates).filter(({ name }) => options.servers.includes(name));
+    const problems = await buildAll(chosen.filter(isPeer));
     for (const { name, install } of chosen.filter((server) => !isAvailable(server))) {
-      const line = `${name} is not available: ${install}`;
+      const line = problems.get(name) ?? `${name} is not available: ${install}`;
       if (skipped.includes(line)) continue;
       skipped.push(line);
       process.stderr.write(`onewait bench: skipped: ${line}\n`);
@@ -137,8 +139,17 @@ const options = parseOptions(process.argv, {
   programs: defaultPrograms,
   mostConnections: most,
 });
-requireTools(options);
-if (options.json !== null) requireWritable(dirname(resolve(options.json)), false);
-if (options.out !== null) requireWritable(options.out, true);
-const plans = options.suites.map((suite) => makePlan({ ...options, suite, mostConnections: most }));
-process.exitCode = await measure(options, machine, plans);
+if (options.list) {
+  const rows = new Map(
+    options.suites.flatMap((suite) => suite.servers(options.programs, 0)).map((row) => [row.name, row]),
+  );
+  process.stdout.write(`${formatList([...rows.values()])}\n`);
+} else if (options.install !== null) {
+  process.exitCode = (await install(options.programs, options.install)) ? 0 : 1;
+} else {
+  requireTools(options);
+  if (options.json !== null) requireWritable(dirname(resolve(options.json)), false);
+  if (options.out !== null) requireWritable(options.out, true);
+  const plans = options.suites.map((suite) => makePlan({ ...options, suite, mostConnections: most }));
+  process.exitCode = await measure(options, machine, plans);
+}

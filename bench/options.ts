@@ -1,12 +1,18 @@
 // The command line of the benchmark. Wrong usage is one line on stderr and exit code 2.
 
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import type { Server } from './servers.ts';
 import { type Effort, SUITES, type Suite } from './suite.ts';
 
 export interface Options {
   readonly suites: readonly Suite[];
   readonly effort: Effort;
-  readonly servers: readonly string[] | null;
+  /** The names of those to measure. */
+  readonly servers: readonly string[];
+  /** Only say which servers are ready. */
+  readonly list: boolean;
+  /** Only install the peers with these names. */
+  readonly install: readonly string[] | null;
   readonly connections: readonly number[] | null;
   readonly messageBytes: number | null;
   readonly inFlight: number | null;
@@ -55,8 +61,11 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     .description('Measures servers: one pinned to a core, the load generator on another.')
     .option('--suite <suites>', "what to measure, separated by commas, or 'all'", parseSuites, [SUITES[0]!])
     .addOption(new Option('--quick', 'about a minute instead of five').conflicts('full'))
-    .option('--full', 'every shape, more of it: an hour and more')
-    .option('--servers <names>', 'only these, separated by commas')
+    .option('--full', 'every shape and every peer that is there, and more of it: an hour and more')
+    .option('--servers <names>', "only these, separated by commas; 'all' is every server of the suite, peers included")
+    .option('--peers', 'the peers as well: those that are not installed are skipped')
+    .option('--list', 'say which servers are ready here, and how to have the others')
+    .option('--install [names]', 'install what is missing of the peers, or of these, with apt-get and npm')
     .option('--connections <counts>', `at these numbers of connections, at most ${facts.mostConnections}`, (text) =>
       text.split(',').map(count),
     )
@@ -71,8 +80,14 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     )
     .option('--programs <folder>', 'where the compiled C++ programs are', facts.programs)
     .addHelpText('after', () => {
-      const servers = new Map([...tables.values()].flat().map(({ name, summary }) => [name, summary]));
-      return `\nSuites:\n${columns(SUITES.map(({ name, summary }) => [name, summary]))}\n\nServers:\n${columns([...servers])}`;
+      const servers = (peers: boolean) =>
+        columns(
+          [...new Map([...tables.values()].flat().map((server) => [server.name, server])).values()]
+            .filter(({ peer }) => (peer ?? false) === peers)
+            .map(({ name, summary }) => [name, summary]),
+        );
+      const suites = columns(SUITES.map(({ name, summary }) => [name, summary]));
+      return `\nSuites:\n${suites}\n\nServers:\n${servers(false)}\n\nPeers, with --peers or by name in --servers:\n${servers(true)}`;
     })
     .allowExcessArguments(false)
     .configureOutput({
@@ -86,12 +101,30 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     })
     .exitOverride();
   const chosen = (): readonly Suite[] => command.opts().suite;
+  const namesOf = (rows: readonly Server[]) => [...new Set(rows.map(({ name }) => name))];
+  const rowsOf = (suites: readonly Suite[]) => suites.flatMap((suite) => tables.get(suite)!);
+  const allPeers = namesOf(rowsOf(SUITES).filter(({ peer }) => peer === true));
+  /** The names of those to measure, if there are such servers. */
+  const selected = (): readonly string[] => {
+    const { servers: named, peers, full } = command.opts<{ servers?: string; peers?: true; full?: true }>();
+    const all = namesOf(rowsOf(chosen()));
+    if (named === 'all') return all;
+    const names = named?.split(',') ?? all.filter((name) => !allPeers.includes(name));
+    const withPeers = peers === true || (full === true && named === undefined);
+    return withPeers ? [...new Set([...names, ...all.filter((name) => allPeers.includes(name))])] : names;
+  };
+  const toInstall = (): readonly string[] | null => {
+    const { install } = command.opts<{ install?: string | true }>();
+    return install === true ? allPeers : (install?.split(',') ?? null);
+  };
+  const requireOneOf = (what: string, names: readonly string[], known: readonly string[]) => {
+    const unknown = names.find((name) => !known.includes(name));
+    if (unknown !== undefined) command.error(`There is no ${what} '${unknown}': choose from ${known.join(', ')}.`);
+  };
   try {
     command.parse(argv);
-    const names = [...new Set(chosen().flatMap((suite) => tables.get(suite)!.map(({ name }) => name)))];
-    const unknown = (command.opts().servers as string | undefined)?.split(',').find((name) => !names.includes(name));
-    if (unknown !== undefined)
-      command.error(`There is no server '${unknown}' in what is measured: choose from ${names.join(', ')}.`);
+    requireOneOf('server in what is measured', selected(), namesOf(rowsOf(chosen())));
+    requireOneOf('peer', toInstall() ?? [], allPeers);
     const { seconds, inFlight, size } = command.opts();
     if (chosen().some(({ path }) => path !== null)) {
       if (seconds !== undefined && !Number.isInteger(seconds))
@@ -107,7 +140,9 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
   return {
     suites: chosen(),
     effort: values.quick ? 'quick' : values.full ? 'full' : 'standard',
-    servers: values.servers?.split(',') ?? null,
+    servers: selected(),
+    list: values.list ?? false,
+    install: toInstall(),
     connections: values.connections ?? null,
     messageBytes: values.size ?? null,
     inFlight: values.inFlight ?? null,

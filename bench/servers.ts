@@ -1,5 +1,5 @@
-// The servers that can be measured: one row each. A peer is added by adding its row; the rest of the benchmark knows no
-// server but the two that the others are compared with.
+// The servers that can be measured: one row each, in peers.ts those that are somebody else's. The rest of the benchmark
+// knows no server but those that others are compared with.
 //
 // Every server takes the port it is told, on 127.0.0.1, prints a line that `ready` matches when it accepts connections, and
 // ends on SIGTERM.
@@ -25,16 +25,27 @@ export interface Server {
   readonly mostConnections?: number;
   /** How many tasks its user may have, where that is what is measured. */
   readonly mostTasks?: number;
+  /** What it runs on, with its version; null if that is not there. */
+  readonly version?: () => string | null;
   /** What to do when it is not available. */
   readonly install: string;
+  /** Somebody else's, see peers.ts: measured only when it is asked for. */
+  readonly peer?: true;
 }
 
 export const HOST = '127.0.0.1';
 
-const listening = /^listening on /m;
-const address = (port: number) => ['--port', `${port}`, '--host', HOST];
+export const listening: RegExp = /^listening on /m;
+export const address = (port: number): readonly string[] => ['--port', `${port}`, '--host', HOST];
 
-const cli = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
+const here = fileURLToPath(new URL('.', import.meta.url));
+/** The project's folder; this file is in bench/ of it, or compiled in dist/bench/. */
+export const root: string = join(here, here.endsWith('/dist/bench/') ? '../..' : '..');
+
+const cli = join(root, 'dist/src/cli/main.js');
+/** What node-net runs, in whichever Node. */
+export const nodeNet: string = join(root, 'dist/bench/servers/node-net.js');
+const nodeVersion = () => `Node ${process.versions.node}`;
 
 /** One of the article's programs. */
 function program(name: string, summary: string, options: readonly string[]): Server {
@@ -64,9 +75,8 @@ export function exchangeTable(rates: number): readonly Server[] {
   ];
 }
 
-/** All servers that echo, with the C++ ones in the folder `programs`. */
+/** The servers that echo and need nothing but this project, with the C++ ones in the folder `programs`. */
 export function serverTable(programs: string): readonly Server[] {
-  const nodeNet = fileURLToPath(new URL('./servers/node-net.js', import.meta.url));
   const compiled = (name: string, summary: string): Server => ({
     name,
     summary,
@@ -82,6 +92,7 @@ export function serverTable(programs: string): readonly Server[] {
     args: (port) => [cli, 'echo', ...address(port), '--style', style],
     files: [cli],
     ready: listening,
+    version: nodeVersion,
     install: "build it with 'node native/setup.mjs'",
   });
   return [
@@ -94,6 +105,7 @@ export function serverTable(programs: string): readonly Server[] {
       args: (port) => [nodeNet, ...address(port)],
       files: [nodeNet],
       ready: listening,
+      version: nodeVersion,
       install: "build it with 'node native/setup.mjs'",
     },
     onewait('yield', 'onewait, a generator per connection'),
@@ -202,7 +214,7 @@ export function isCommand(command: string): boolean {
   return (process.env.PATH ?? '').split(delimiter).some((folder) => isExecutable(join(folder, command)));
 }
 
-function isReadable(path: string): boolean {
+export function isReadable(path: string): boolean {
   try {
     accessSync(path, constants.R_OK);
     return true;
@@ -212,5 +224,5 @@ function isReadable(path: string): boolean {
 }
 
 export function isAvailable(server: Server): boolean {
-  return isCommand(server.command) && (server.files ?? []).every(isReadable);
+  return isCommand(server.command) && (server.files ?? []).every(isReadable) && server.version?.() !== null;
 }
