@@ -1,7 +1,9 @@
 // The command line of the benchmark. Wrong usage is one line on stderr and exit code 2.
 
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { type Address, HOST, type Server } from './servers.ts';
 import { type Effort, SUITES, type Suite } from './suite.ts';
+import { parseAddress, type Target, unwatched } from './target.ts';
 
 export interface Options {
   readonly suites: readonly Suite[];
@@ -15,6 +17,10 @@ export interface Options {
   readonly json: string | null;
   readonly out: string | null;
   readonly programs: string;
+  /** What is measured instead of servers that are started here. */
+  readonly target: Target | null;
+  /** What is served instead of measuring. */
+  readonly serve: { readonly server: Server; readonly at: Address } | null;
 }
 
 function numberIn(low: number, high: number, whole: boolean): (text: string) => number {
@@ -37,11 +43,39 @@ function parseSuites(text: string): readonly Suite[] {
   });
 }
 
+function parseTarget(text: string): Address {
+  const address = parseAddress(text);
+  if (address === null) throw new InvalidArgumentError('It must be a host and a port, as in 10.0.0.2:7000.');
+  return address;
+}
+
 /** Two columns, indented. */
 function columns(rows: ReadonlyArray<readonly [string, string]>): string {
   const width = Math.max(...rows.map(([name]) => name.length));
   return rows.map(([name, summary]) => `  ${name.padEnd(width)}  ${summary}`).join('\n');
 }
+
+/** A command whose wrong usage is one line, and throws. */
+export function commandOf(name: string): Command {
+  return new Command(name)
+    .allowExcessArguments(false)
+    .configureOutput({
+      outputError: (text, write) =>
+        write(
+          `onewait bench: ${text
+            .replace(/^error: /, '')
+            .trim()
+            .replaceAll('\n', ' ')}\n`,
+        ),
+    })
+    .exitOverride();
+}
+
+/** What has nothing to do with serving. */
+const MEASURING = [
+  ...['suite', 'quick', 'full', 'servers', 'connections', 'size', 'inFlight', 'seconds', 'rounds', 'json', 'out'],
+  'target',
+];
 
 interface Facts {
   readonly programs: string;
@@ -51,7 +85,7 @@ interface Facts {
 export function parseOptions(argv: readonly string[], facts: Facts): Options {
   const tables = new Map(SUITES.map((suite) => [suite, suite.servers(facts.programs, 0)]));
   const count = numberIn(1, facts.mostConnections, true);
-  const command = new Command('npm run bench --')
+  const command = commandOf('npm run bench --')
     .description('Measures servers: one pinned to a core, the load generator on another.')
     .option('--suite <suites>', "what to measure, separated by commas, or 'all'", parseSuites, [SUITES[0]!])
     .addOption(new Option('--quick', 'about a minute instead of five').conflicts('full'))
@@ -67,29 +101,46 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     .option('--json <file>', 'write machine, method, results and samples to this file')
     .option('--out <folder>', 'write report.html, a page with charts, to this folder')
     .option('--programs <folder>', 'where the compiled C++ programs are', facts.programs)
+    .addOption(
+      new Option('--target <host:port>', 'measure a server that echoes there, and that this machine does not watch')
+        .argParser(parseTarget)
+        .conflicts('servers'),
+    )
+    .option('--name <name>', 'what the server of --target is called')
+    .addOption(
+      new Option('--serve <server>', 'measure nothing: serve, for a --target on another machine').conflicts(MEASURING),
+    )
+    .option('--port <port>', 'where to --serve (default: 7000)', numberIn(1, 65535, true))
+    .option('--host <address>', `where to --serve; 0.0.0.0 lets other machines in (default: ${HOST})`)
     .addHelpText('after', () => {
       const servers = new Map([...tables.values()].flat().map(({ name, summary }) => [name, summary]));
       return `\nSuites:\n${columns(SUITES.map(({ name, summary }) => [name, summary]))}\n\nServers:\n${columns([...servers])}`;
     })
-    .allowExcessArguments(false)
-    .configureOutput({
-      outputError: (text, write) =>
-        write(
-          `onewait bench: ${text
-            .replace(/^error: /, '')
-            .trim()
-            .replaceAll('\n', ' ')}\n`,
-        ),
-    })
-    .exitOverride();
+    .addHelpText('after', '\nTwo reports of --json are compared by: npm run bench -- compare BEFORE.json AFTER.json');
   const chosen = (): readonly Suite[] => command.opts().suite;
+  const echoing = new Map(
+    SUITES.filter(({ path }) => path === null).flatMap((suite) =>
+      tables.get(suite)!.map((server) => [server.name, server]),
+    ),
+  );
   try {
     command.parse(argv);
     const names = [...new Set(chosen().flatMap((suite) => tables.get(suite)!.map(({ name }) => name)))];
     const unknown = (command.opts().servers as string | undefined)?.split(',').find((name) => !names.includes(name));
     if (unknown !== undefined)
       command.error(`There is no server '${unknown}' in what is measured: choose from ${names.join(', ')}.`);
-    const { seconds, inFlight, size } = command.opts();
+    const { seconds, inFlight, size, target, name, serve, host, port } = command.opts();
+    const demanding = chosen().filter(({ anyServer }) => !anyServer);
+    if (target !== undefined && demanding.length > 0) {
+      const others = SUITES.filter(({ anyServer }) => anyServer).map((suite) => suite.name);
+      const refused = demanding.map((suite) => suite.name).join(', ');
+      command.error(`--target: ${refused} must start the servers: choose from ${others.join(', ')}.`);
+    }
+    if (name !== undefined && target === undefined) command.error('--name is for the server of a --target.');
+    if ((host !== undefined || port !== undefined) && serve === undefined)
+      command.error('--host and --port are for --serve.');
+    if (serve !== undefined && !echoing.has(serve))
+      command.error(`There is no server '${serve}' that echoes: choose from ${[...echoing.keys()].join(', ')}.`);
     if (chosen().some(({ path }) => path !== null)) {
       if (seconds !== undefined && !Number.isInteger(seconds))
         command.error('The client of this suite is wrk, which counts whole --seconds.');
@@ -101,8 +152,9 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     throw error;
   }
   const values = command.opts();
+  const { target, serve } = values;
   return {
-    suites: chosen(),
+    suites: target === undefined ? chosen() : chosen().map(unwatched),
     effort: values.quick ? 'quick' : values.full ? 'full' : 'standard',
     servers: values.servers?.split(',') ?? null,
     connections: values.connections ?? null,
@@ -113,5 +165,10 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     json: values.json ?? null,
     out: values.out ?? null,
     programs: values.programs,
+    target: target === undefined ? null : { ...target, name: values.name ?? `${target.host}:${target.port}` },
+    serve:
+      serve === undefined
+        ? null
+        : { server: echoing.get(serve)!, at: { host: values.host ?? HOST, port: values.port ?? 7000 } },
   };
 }
