@@ -9,7 +9,7 @@ import {
   compareReports,
   LEAST_CHANGE,
   LEAST_LIKELY,
-  type MemoryChange,
+  type Memory,
   type Subject,
 } from './comparison.ts';
 import { connectionsOf, percent, whole } from './format.ts';
@@ -34,7 +34,7 @@ function changeLine(change: Change): string {
   return `${server}, ${shape}: ${what}${pair(before, after)} of ${reference} (${signed(after / before - 1)}), ${test}`;
 }
 
-function memoryLine({ server, connections, before, after }: MemoryChange): string {
+function memoryLine({ server, connections, before, after }: Memory): string {
   const share = before === 0 ? '' : ` (${signed(after / before - 1)})`;
   return `${server}, ${connectionsOf(connections)}, idle: ${whole(before)} -> ${whole(after)} bytes each${share}, measured once`;
 }
@@ -48,7 +48,7 @@ function bySuite<T extends { readonly suite: string }>(items: readonly T[]): Arr
 
 const figures = (count: number): string => `${whole(count)} figure${count === 1 ? '' : 's'}`;
 
-const serversOf = (subjects: readonly Subject[]): string =>
+const serversOf = (subjects: ReadonlyArray<Pick<Subject, 'server'>>): string =>
   [...new Set(subjects.map(({ server }) => server))].join(', ');
 
 function section(title: string, lines: readonly string[]): string[] {
@@ -63,25 +63,30 @@ function changesWhere(isWorse: boolean, { changes, memory }: Comparison): string
   ];
 }
 
+function summaryOf({ changes, unchanged, tooFew, memory }: Comparison): string {
+  const tested = changes.length + unchanged.length;
+  if (tested + tooFew.length + memory.length === 0)
+    return 'There is nothing to compare: no server was measured in both, in the same shape and beside the reference of its suite.';
+  if (tested === 0) return 'No ratio could be tested.';
+  const byChance = (tested * LEAST_LIKELY).toFixed(1);
+  return `${figures(tested)} tested; a change is p < ${LEAST_LIKELY}, which chance alone gives about ${byChance} of them, and at least ${percent(LEAST_CHANGE)} of the median.`;
+}
+
 /** The whole text, and nothing but the text. */
 export function formatComparison(comparison: Comparison, before: string, after: string): string {
-  const { warnings, changes, unchanged, tooFew, onlyBefore, onlyAfter } = comparison;
-  const tested = changes.length + unchanged.length;
-  const summary =
-    tested === 0
-      ? 'There is nothing to compare: no server was measured in both, in the same shape and beside the reference of its suite.'
-      : `${figures(tested)} tested; a change is p < ${LEAST_LIKELY} and at least ${percent(LEAST_CHANGE)} of the median; chance alone makes about ${(tested * LEAST_LIKELY).toFixed(1)} of them pass the first.`;
+  const { warnings, unchanged, tooFew, memory, onlyBefore, onlyAfter } = comparison;
+  const sameMemory = memory.filter(({ isWorse }) => isWorse === null);
   return [
     ...warnings.map((warning) => `warning: ${warning}`),
     ...(warnings.length > 0 ? [''] : []),
     ...section('Worse', changesWhere(true, comparison)),
     ...section('Better', changesWhere(false, comparison)),
+    ...section('No change beyond noise', [
+      ...bySuite(unchanged).map(([suite, same]) => `${suite}: ${figures(same.length)} of ${serversOf(same)}`),
+      ...bySuite(sameMemory).map(([suite, same]) => `${suite}: bytes per idle connection of ${serversOf(same)}`),
+    ]),
     ...section(
-      'No change beyond noise',
-      bySuite(unchanged).map(([suite, subjects]) => `${suite}: ${figures(subjects.length)} of ${serversOf(subjects)}`),
-    ),
-    ...section(
-      'Too few samples to tell',
+      'Too few samples that count to tell',
       bySuite(tooFew).map(([suite, subjects]) => {
         const least = subjects.reduce((a, b) =>
           b.samplesBefore + b.samplesAfter < a.samplesBefore + a.samplesAfter ? b : a,
@@ -92,7 +97,7 @@ export function formatComparison(comparison: Comparison, before: string, after: 
     ),
     ...section(`Only in ${before}`, onlyBefore),
     ...section(`Only in ${after}`, onlyAfter),
-    summary,
+    summaryOf(comparison),
   ].join('\n');
 }
 

@@ -42,13 +42,14 @@ export interface Change extends Subject, RankTest {
 }
 
 /** Bytes per idle connection. */
-export interface MemoryChange {
+export interface Memory {
   readonly suite: string;
   readonly server: string;
   readonly connections: number;
   readonly before: number;
   readonly after: number;
-  readonly isWorse: boolean;
+  /** Null: the difference is no larger than runs of the same server have. */
+  readonly isWorse: boolean | null;
 }
 
 /** Too few of either for any difference to be beyond noise. */
@@ -61,7 +62,7 @@ export interface Comparison {
   /** Why the comparison is doubtful. */
   readonly warnings: readonly string[];
   readonly changes: readonly Change[];
-  readonly memory: readonly MemoryChange[];
+  readonly memory: readonly Memory[];
   readonly unchanged: readonly Subject[];
   readonly tooFew: readonly TooFew[];
   /** Suites and shapes in words, with the servers that only one of the reports has there. */
@@ -89,17 +90,18 @@ const FIGURES: Readonly<Record<Measure, readonly Figure[]>> = {
   p99: [P99, CPU],
 };
 
-/** The first of the suite's ratios that is not one of the server to itself, in the same shape. */
-function ratioFor({ ratios }: SuiteReport, result: Result): Ratio | undefined {
-  return ratios.find(
-    ({ server, difference }) =>
-      (server !== null && server !== result.server) || titleOf({ ...result, ...difference }) !== result.shape,
-  );
+/** The first of the suite's ratios whose reference is not the server itself in the same shape, and was measured in both. */
+function ratioFor({ ratios }: SuiteReport, result: Result, measured: ReadonlySet<string>): Ratio | undefined {
+  return ratios.find(({ server, difference }) => {
+    const reference = { ...result, server: server ?? result.server, shape: titleOf({ ...result, ...difference }) };
+    return keyOf(reference) !== keyOf(result) && measured.has(keyOf(reference));
+  });
 }
 
 const referenceOf = ({ server, label }: Ratio): string => server ?? `itself, ${label.replace(/^\/ /, '')}`;
 
-const keyOf = ({ suite, server, shape }: Result): string => JSON.stringify([suite, server, shape]);
+const keyOf = ({ suite, server, shape }: Pick<Result, 'suite' | 'server' | 'shape'>): string =>
+  JSON.stringify([suite, server, shape]);
 
 const samplesOf = (report: Report, suite: string) => report.samples.filter((sample) => sample.suite === suite);
 
@@ -130,8 +132,9 @@ function compareSuite(before: Report, after: Report, suite: SuiteReport): Verdic
   const [a, b] = [samplesOf(before, suite.name), samplesOf(after, suite.name)];
   const others = new Set(after.results.map(keyOf));
   const shared = before.results.filter((result) => result.suite === suite.name && others.has(keyOf(result)));
+  const measured = new Set(shared.map(keyOf));
   return shared.flatMap((result) => {
-    const ratio = ratioFor(suite, result);
+    const ratio = ratioFor(suite, result, measured);
     if (ratio === undefined) return [];
     const { server, shape } = result;
     return FIGURES[suite.measure].flatMap((figure) => {
@@ -144,7 +147,7 @@ function compareSuite(before: Report, after: Report, suite: SuiteReport): Verdic
   });
 }
 
-function compareMemory(before: Report, after: Report): MemoryChange[] {
+function compareMemory(before: Report, after: Report): Memory[] {
   return before.idle.flatMap(({ suite, server, connections, rssBytesPerConnection: a, whyIncomplete }) => {
     const other = after.idle.find(
       (sample) => sample.suite === suite && sample.server === server && sample.connections === connections,
@@ -152,8 +155,8 @@ function compareMemory(before: Report, after: Report): MemoryChange[] {
     if (other === undefined || whyIncomplete !== null || other.whyIncomplete !== null) return [];
     const b = other.rssBytesPerConnection;
     const difference = Math.abs(b - a);
-    if (difference * connections < LEAST_MEMORY.bytes || difference < LEAST_MEMORY.share * a) return [];
-    return [{ suite, server, connections, before: a, after: b, isWorse: b > a }];
+    const isChange = difference * connections >= LEAST_MEMORY.bytes && difference >= LEAST_MEMORY.share * a;
+    return [{ suite, server, connections, before: a, after: b, isWorse: isChange ? b > a : null }];
   });
 }
 
