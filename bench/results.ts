@@ -218,16 +218,15 @@ function describeSuite({ suite, stages }: Plan, { shapes }: Run): Record<string,
 function describeTarget({ pinning }: Machine, { name, host, port }: Target): Record<string, string> {
   const generator =
     pinning === null ? 'generator not pinned' : `generator pinned to CPU ${pinning.generatorCpu}, where it polls`;
+  const address = `${host}:${port}`;
   return {
     cores: `${generator}; the server was not watched`,
-    server: `${name} at ${host}:${port}, which was not started here: its CPU time, threads and memory are not known`,
+    server: `${name === address ? '' : `${name}, at `}${address}, which was not started here: its CPU time, threads and memory are not known`,
     order: 'the same server throughout, warmed up before each stage',
-    latency: LATENCY,
+    latency:
+      'of a closed loop from the first attempt to send a message to its complete return; percentiles of all counting windows together',
   };
 }
-
-const LATENCY =
-  'of a closed loop from the first attempt to send a message to its complete return, of a saturated server; percentiles of all counting windows together';
 
 function describeMethod({ pinning }: Machine): Record<string, string> {
   return {
@@ -236,7 +235,8 @@ function describeMethod({ pinning }: Machine): Record<string, string> {
         ? 'not pinned: there is one core only, so nothing here is valid'
         : `server pinned to CPU ${pinning.serverCpu}, generator to CPU ${pinning.generatorCpu}, where it polls; what the exchange asks is there, too`,
     order: 'a fresh server for each stage, warmed up; all servers in each round, the order rotated each round',
-    latency: LATENCY,
+    latency:
+      'of a closed loop from the first attempt to send a message to its complete return, of a saturated server; percentiles of all counting windows together',
     memory:
       'growth from 64 idle connections to all, each after one echo, divided by their number: Rss of smaps_rollup; kernel stacks from /proc/meminfo',
   };

@@ -1,10 +1,10 @@
 // What two reports of the benchmark say differently: the rank test, and the sentences that are made of it. No figure here was measured.
 
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { formatComparison } from '../bench/compare.ts';
 import { type Comparison, compareReports } from '../bench/comparison.ts';
 import { makePlan } from '../bench/plan.ts';
@@ -307,10 +307,6 @@ describe('two reports', () => {
 });
 
 describe('bench compare', () => {
-  beforeAll(() => {
-    execFileSync(process.execPath, [join(root, 'native/setup.mjs')], { stdio: 'ignore' });
-  });
-
   const run = (...args: readonly string[]) =>
     spawnSync(process.execPath, [join(root, 'dist/bench/main.js'), 'compare', ...args], { encoding: 'utf8' });
 
