@@ -1,7 +1,9 @@
 // What an idle connection costs: memory of the process, kernel stacks of its threads, and CPU although nothing happens.
 //
 // Per connection means the slope from a first few connections to all of them, each after one echo, so that what a process
-// needs once (code, a heap, a first slab) is not divided among the connections.
+// needs once (code, a heap, a first slab) is not divided among the connections. Both ends are looked at when the process has been idle for a while:
+// before that, a collected heap still has the room that the making of connections took (V8 gives it back after eight seconds).
+// No core is contended meanwhile, so all servers are idle at the same time.
 
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -23,13 +25,11 @@ export interface IdleSample {
 
 const BASELINE_CONNECTIONS = 64;
 
-/** The server has what it needs for its last connection by then, and its CPU use has a second to show. */
-const SETTLE_MS = 250;
-const IDLE_MS = 500;
+/** V8's memory reducer, and its like elsewhere, have done their work by then. */
+export const SETTLE_MS = 12_000;
 
 export interface Footprint {
   readonly rssBytes: number;
-  readonly kernelStackBytes: number;
   readonly threads: number;
 }
 
@@ -39,16 +39,18 @@ function kibibytes(file: string, field: string): number {
   return Number(match[1]) * 1024;
 }
 
-/**
- * smaps_rollup walks the page tables; VmRSS of /proc/PID/status is a sum of per-CPU counters and off by megabytes for a
- * process with many threads. Kernel stacks are not the process's own memory at all: they are read for the whole machine.
- */
+/** smaps_rollup walks the page tables; VmRSS of /proc/PID/status is a sum of per-CPU counters and off by megabytes for a process with many threads. */
 export function footprintOf(pid: number): Footprint {
   return {
     rssBytes: kibibytes(`/proc/${pid}/smaps_rollup`, 'Rss'),
-    kernelStackBytes: kibibytes('/proc/meminfo', 'KernelStack'),
     threads: Number(/^Threads:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]),
   };
+}
+
+/** Of one thread, on this machine: kernel stacks are not the process's own memory, but the kernel counts them, and its tasks (proc_loadavg(5)). */
+function kernelStackBytes(): number {
+  const tasks = Number(/\/(\d+) /.exec(readFileSync('/proc/loadavg', 'utf8'))?.[1]);
+  return kibibytes('/proc/meminfo', 'KernelStack') / tasks;
 }
 
 /** What the server said about its own trouble explains more than the connections it closed. */
@@ -65,10 +67,9 @@ export function measureIdle(lab: Lab, server: Server, connections: number, messa
     let problem: unknown = null;
     let fields: Record<string, unknown> = {};
     const look = async (event: GeneratorEvent): Promise<void> => {
-      await delay(SETTLE_MS);
+      await delay(SETTLE_MS, undefined, { signal: lab.signal });
       if (event.event === 'baseline') before = footprintOf(pid);
       else after = footprintOf(pid);
-      if (event.event === 'idle') await delay(IDLE_MS);
     };
     const args = ['--idle', '--baseline', BASELINE_CONNECTIONS, '--connections', connections, '--size', messageBytes];
     await generate(lab, running, args.map(String), (event, goOn) => {
@@ -91,9 +92,7 @@ export function measureIdle(lab: Lab, server: Server, connections: number, messa
       connections,
       established,
       rssBytesPerConnection: perConnection(last.rssBytes - first.rssBytes),
-      // Without further threads the difference is other processes' doing.
-      kernelStackBytesPerConnection:
-        last.threads > first.threads ? perConnection(last.kernelStackBytes - first.kernelStackBytes) : 0,
+      kernelStackBytesPerConnection: perConnection((last.threads - first.threads) * kernelStackBytes()),
       threads: last.threads,
       cpuShareWhileIdle: Number(fields.serverBusy),
       whyIncomplete: errors === 0 ? null : `${whole(errors)} connections failed: ${firstError(running, fields)}`,

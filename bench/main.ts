@@ -7,12 +7,15 @@ import { accessSync, constants, mkdirSync, writeFileSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { buildAll } from './builds.ts';
 import { Children } from './children.ts';
 import { compare } from './compare.ts';
 import { learnAnswer, startRates } from './exchange.ts';
+import { formatList, install } from './installation.ts';
 import { Interrupted, type Lab, SampleFailure } from './lab.ts';
 import { describeMachine, type Machine, mostConnections } from './machine.ts';
 import { type Options, parseOptions } from './options.ts';
+import { isPeer } from './peers.ts';
 import { makePlan, type Plan, planSeconds } from './plan.ts';
 import { Progress } from './progress.ts';
 import { formatPage } from './report.ts';
@@ -82,11 +85,10 @@ async function prepare(lab: Lab, plans: readonly Plan[], options: Options, skipp
   for (const plan of plans) {
     const { suite } = plan;
     const rates = suite.path === null ? 0 : await startRates(lab);
-    const chosen = suite
-      .servers(options.programs, rates)
-      .filter(({ name }) => options.servers === null || options.servers.includes(name));
+    const chosen = suite.servers(options.programs, rates).filter(({ name }) => options.servers.includes(name));
+    const problems = await buildAll(chosen.filter(isPeer));
     for (const { name, install } of chosen.filter((server) => !isAvailable(server))) {
-      const line = `${name} is not available: ${install}`;
+      const line = problems.get(name) ?? `${name} is not available: ${install}`;
       if (skipped.includes(line)) continue;
       skipped.push(line);
       process.stderr.write(`onewait bench: skipped: ${line}\n`);
@@ -127,6 +129,8 @@ async function serveAlone(
   const interruption = new Interruption();
   const { children, signal } = interruption;
   try {
+    const problems = await buildAll([server].filter(isPeer));
+    if (problems.has(server.name)) fail(problems.get(server.name)!);
     await serve({ children, pinning, programs, talk: null, signal }, server, at);
   } catch (error) {
     if (error instanceof SampleFailure) fail(error.message);
@@ -183,6 +187,14 @@ async function main(argv: readonly string[]): Promise<number> {
   const most = mostConnections(machine);
   const programs = fileURLToPath(new URL('./bin', import.meta.url));
   const options = parseOptions(argv, { programs, mostConnections: most });
+  if (options.list) {
+    const rows = new Map(
+      options.suites.flatMap((suite) => suite.servers(options.programs, 0)).map((row) => [row.name, row]),
+    );
+    process.stdout.write(`${formatList([...rows.values()])}\n`);
+    return 0;
+  }
+  if (options.install !== null) return (await install(options.programs, options.install)) ? 0 : 1;
   requireTools(options);
   if (options.serve !== null) return serveAlone(options, machine, options.serve);
   if (options.json !== null) requireWritable(dirname(resolve(options.json)), false);

@@ -8,7 +8,12 @@ import { parseAddress, type Target, unwatched } from './target.ts';
 export interface Options {
   readonly suites: readonly Suite[];
   readonly effort: Effort;
-  readonly servers: readonly string[] | null;
+  /** The names of those to measure. */
+  readonly servers: readonly string[];
+  /** Only say which servers are ready. */
+  readonly list: boolean;
+  /** Only install the peers with these names. */
+  readonly install: readonly string[] | null;
   readonly connections: readonly number[] | null;
   readonly messageBytes: number | null;
   readonly inFlight: number | null;
@@ -74,7 +79,7 @@ export function commandOf(name: string): Command {
 /** What has nothing to do with serving. */
 const MEASURING = [
   ...['suite', 'quick', 'full', 'servers', 'connections', 'size', 'inFlight', 'seconds', 'rounds', 'json', 'out'],
-  'target',
+  ...['peers', 'list', 'install', 'target'],
 ];
 
 interface Facts {
@@ -89,8 +94,11 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     .description('Measures servers: one pinned to a core, the load generator on another.')
     .option('--suite <suites>', "what to measure, separated by commas, or 'all'", parseSuites, [SUITES[0]!])
     .addOption(new Option('--quick', 'about a minute instead of five').conflicts('full'))
-    .option('--full', 'every shape, more of it: an hour and more')
-    .option('--servers <names>', 'only these, separated by commas')
+    .option('--full', 'every shape and every peer that is there, and more of it: an hour and more')
+    .option('--servers <names>', "only these, separated by commas; 'all' is every server of the suite, peers included")
+    .option('--peers', 'the peers as well: those that are not installed are skipped')
+    .option('--list', 'say which servers are ready here, and how to have the others')
+    .option('--install [names]', 'install what is missing of the peers, or of these, with apt-get and npm')
     .option('--connections <counts>', `at these numbers of connections, at most ${facts.mostConnections}`, (text) =>
       text.split(',').map(count),
     )
@@ -104,7 +112,7 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     .addOption(
       new Option('--target <host:port>', 'measure a server that echoes there, and that this machine does not watch')
         .argParser(parseTarget)
-        .conflicts('servers'),
+        .conflicts(['servers', 'peers', 'list', 'install']),
     )
     .option('--name <name>', 'what the server of --target is called')
     .addOption(
@@ -113,22 +121,42 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     .option('--port <port>', 'where to --serve (default: 7000)', numberIn(1, 65535, true))
     .option('--host <address>', `where to --serve; 0.0.0.0 lets other machines in (default: ${HOST})`)
     .addHelpText('after', () => {
-      const servers = new Map([...tables.values()].flat().map(({ name, summary }) => [name, summary]));
-      return `\nSuites:\n${columns(SUITES.map(({ name, summary }) => [name, summary]))}\n\nServers:\n${columns([...servers])}`;
+      const servers = (peers: boolean) =>
+        columns(
+          [...new Map([...tables.values()].flat().map((server) => [server.name, server])).values()]
+            .filter(({ peer }) => (peer ?? false) === peers)
+            .map(({ name, summary }) => [name, summary]),
+        );
+      const suites = columns(SUITES.map(({ name, summary }) => [name, summary]));
+      return `\nSuites:\n${suites}\n\nServers:\n${servers(false)}\n\nPeers, with --peers or by name in --servers:\n${servers(true)}`;
     })
     .addHelpText('after', '\nTwo reports of --json are compared by: npm run bench -- compare BEFORE.json AFTER.json');
   const chosen = (): readonly Suite[] => command.opts().suite;
-  const echoing = new Map(
-    SUITES.filter(({ path }) => path === null).flatMap((suite) =>
-      tables.get(suite)!.map((server) => [server.name, server]),
-    ),
-  );
+  const namesOf = (rows: readonly Server[]) => [...new Set(rows.map(({ name }) => name))];
+  const rowsOf = (suites: readonly Suite[]) => suites.flatMap((suite) => tables.get(suite)!);
+  const echoing = new Map(rowsOf(SUITES.filter(({ path }) => path === null)).map((server) => [server.name, server]));
+  const allPeers = namesOf(rowsOf(SUITES).filter(({ peer }) => peer === true));
+  /** The names of those to measure, if there are such servers. */
+  const selected = (): readonly string[] => {
+    const { servers: named, peers, full } = command.opts<{ servers?: string; peers?: true; full?: true }>();
+    const all = namesOf(rowsOf(chosen()));
+    if (named === 'all') return all;
+    const names = named?.split(',') ?? all.filter((name) => !allPeers.includes(name));
+    const withPeers = peers === true || (full === true && named === undefined);
+    return withPeers ? [...new Set([...names, ...all.filter((name) => allPeers.includes(name))])] : names;
+  };
+  const toInstall = (): readonly string[] | null => {
+    const { install } = command.opts<{ install?: string | true }>();
+    return install === true ? allPeers : (install?.split(',') ?? null);
+  };
+  const requireOneOf = (what: string, names: readonly string[], known: readonly string[]) => {
+    const unknown = names.find((name) => !known.includes(name));
+    if (unknown !== undefined) command.error(`There is no ${what} '${unknown}': choose from ${known.join(', ')}.`);
+  };
   try {
     command.parse(argv);
-    const names = [...new Set(chosen().flatMap((suite) => tables.get(suite)!.map(({ name }) => name)))];
-    const unknown = (command.opts().servers as string | undefined)?.split(',').find((name) => !names.includes(name));
-    if (unknown !== undefined)
-      command.error(`There is no server '${unknown}' in what is measured: choose from ${names.join(', ')}.`);
+    requireOneOf('server in what is measured', selected(), namesOf(rowsOf(chosen())));
+    requireOneOf('peer', toInstall() ?? [], allPeers);
     const { seconds, inFlight, size, target, name, serve, host, port } = command.opts();
     const demanding = chosen().filter(({ anyServer }) => !anyServer);
     if (target !== undefined && demanding.length > 0) {
@@ -139,8 +167,7 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     if (name !== undefined && target === undefined) command.error('--name is for the server of a --target.');
     if ((host !== undefined || port !== undefined) && serve === undefined)
       command.error('--host and --port are for --serve.');
-    if (serve !== undefined && !echoing.has(serve))
-      command.error(`There is no server '${serve}' that echoes: choose from ${[...echoing.keys()].join(', ')}.`);
+    requireOneOf('server that echoes', serve === undefined ? [] : [serve], [...echoing.keys()]);
     if (chosen().some(({ path }) => path !== null)) {
       if (seconds !== undefined && !Number.isInteger(seconds))
         command.error('The client of this suite is wrk, which counts whole --seconds.');
@@ -156,7 +183,9 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
   return {
     suites: target === undefined ? chosen() : chosen().map(unwatched),
     effort: values.quick ? 'quick' : values.full ? 'full' : 'standard',
-    servers: values.servers?.split(',') ?? null,
+    servers: selected(),
+    list: values.list ?? false,
+    install: toInstall(),
     connections: values.connections ?? null,
     messageBytes: values.size ?? null,
     inFlight: values.inFlight ?? null,

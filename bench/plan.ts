@@ -1,5 +1,6 @@
 // What is going to be measured, and about how long that takes.
 
+import { SETTLE_MS } from './idle.ts';
 import type { Shape } from './shape.ts';
 import type { Effort, Stage, Suite } from './suite.ts';
 
@@ -78,8 +79,9 @@ export function warmupSeconds(stage: Stage): number {
   return 0.3 + stage.warmupSeconds + stage.shapes[0]!.connections * 80e-6;
 }
 
-export function idleSeconds(connections: number): number {
-  return 1.3 + connections * 80e-6;
+/** Of all servers at the same time; they share the work of connecting. */
+export function idleSeconds(connections: number, servers: number): number {
+  return 1 + 2 * (SETTLE_MS / 1000) + connections * servers * 80e-6;
 }
 
 export function planSeconds({ stages, idleConnections }: Plan, servers: number): number {
@@ -87,6 +89,6 @@ export function planSeconds({ stages, idleConnections }: Plan, servers: number):
     warmupSeconds(stage),
     ...stage.shapes.map((shape) => stage.rounds * sampleSeconds(stage, shape)),
   ]);
-  const all = [...windows, ...idleConnections.map(idleSeconds)];
-  return all.reduce((sum, seconds) => sum + seconds, 0) * servers;
+  const sum = (seconds: readonly number[]) => seconds.reduce((total, value) => total + value, 0);
+  return sum(windows) * servers + sum(idleConnections.map((connections) => idleSeconds(connections, servers)));
 }

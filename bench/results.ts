@@ -4,7 +4,7 @@
 // says that it is not valid and why. Figures are medians over rounds; percentiles are of all rounds' latencies together.
 
 import { percent } from './format.ts';
-import type { IdleSample } from './idle.ts';
+import { type IdleSample, SETTLE_MS } from './idle.ts';
 import type { Machine } from './machine.ts';
 import type { Plan } from './plan.ts';
 import { type ReportedSample, ratiosOf, VALUES } from './ratios.ts';
@@ -237,8 +237,7 @@ function describeMethod({ pinning }: Machine): Record<string, string> {
     order: 'a fresh server for each stage, warmed up; all servers in each round, the order rotated each round',
     latency:
       'of a closed loop from the first attempt to send a message to its complete return, of a saturated server; percentiles of all counting windows together',
-    memory:
-      'growth from 64 idle connections to all, each after one echo, divided by their number: Rss of smaps_rollup; kernel stacks from /proc/meminfo',
+    memory: `growth from 64 idle connections to all, each after one echo and ${SETTLE_MS / 1000} s of idleness, divided by their number: Rss of smaps_rollup; kernel stacks by number of threads and /proc/meminfo`,
   };
 }
 

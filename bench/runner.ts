@@ -59,11 +59,7 @@ export class Runner {
 
   async measureAll(): Promise<Run> {
     for (const stage of this.#plan.stages) await this.#stage(stage);
-    for (const connections of this.#plan.idleConnections) {
-      for (const server of this.#servers) {
-        if ('command' in server) await this.#idle(server, connections);
-      }
-    }
+    for (const connections of this.#plan.idleConnections) await this.#idle(connections);
     this.#progress.clear();
     return this.run;
   }
@@ -142,28 +138,38 @@ export class Runner {
     }
   }
 
-  async #idle(server: Server, connections: number): Promise<void> {
-    await this.#attempt(
-      server,
-      `idle, ${connectionsOf(connections)}: ${server.name}`,
-      idleSeconds(connections),
-      async () => {
-        this.run.idle.push(await measureIdle(this.#lab, server, connections, this.#plan.messageBytes));
-      },
-    );
+  /** Of all servers at the same time. */
+  async #idle(connections: number): Promise<void> {
+    const title = `idle, ${connectionsOf(connections)}`;
+    this.#progress.begin(title);
+    const measured = this.#servers
+      .filter((server) => 'command' in server)
+      .filter(({ name }) => !this.run.failures.has(name))
+      .map((server) =>
+        this.#guard(server, title, async () => {
+          this.run.idle.push(await measureIdle(this.#lab, server, connections, this.#plan.messageBytes));
+        }),
+      );
+    await Promise.all(measured);
+    this.#progress.advance(idleSeconds(connections, this.#servers.length));
   }
 
   async #attempt(server: Subject, what: string, plannedSeconds: number, measure: () => Promise<void>): Promise<void> {
     if (!this.run.failures.has(server.name)) {
       this.#progress.begin(what);
-      try {
-        await measure();
-      } catch (error) {
-        if (!(error instanceof SampleFailure)) throw error;
-        this.run.failures.set(server.name, error.message);
-        this.#progress.note(`onewait bench: ${error.message} (${what}); it is left out from here on`);
-      }
+      await this.#guard(server, what, measure);
     }
     this.#progress.advance(plannedSeconds);
+  }
+
+  /** A server that fails is left out; the others go on. */
+  async #guard(server: Subject, what: string, measure: () => Promise<void>): Promise<void> {
+    try {
+      await measure();
+    } catch (error) {
+      if (!(error instanceof SampleFailure)) throw error;
+      this.run.failures.set(server.name, error.message);
+      this.#progress.note(`onewait bench: ${error.message} (${what}); it is left out from here on`);
+    }
   }
 }

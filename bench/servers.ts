@@ -1,5 +1,5 @@
-// The servers that can be measured: one row each. A peer is added by adding its row; the rest of the benchmark knows no
-// server but the two that the others are compared with.
+// The servers that can be measured: one row each, in peers.ts those that are somebody else's. The rest of the benchmark
+// knows no server but those that others are compared with.
 //
 // Every server listens where it is told, prints a line that `ready` matches when it accepts connections, and
 // ends on SIGTERM.
@@ -31,17 +31,28 @@ export interface Server {
   readonly mostConnections?: number;
   /** How many tasks its user may have, where that is what is measured. */
   readonly mostTasks?: number;
+  /** What it runs on, with its version; null if that is not there. */
+  readonly version?: () => string | null;
   /** What to do when it is not available. */
   readonly install: string;
+  /** Somebody else's, see peers.ts: measured only when it is asked for. */
+  readonly peer?: true;
 }
 
 /** Where servers listen unless they are asked for from elsewhere. */
 export const HOST = '127.0.0.1';
 
-const listening = /^listening on /m;
-const address = ({ host, port }: Address) => ['--port', `${port}`, '--host', host];
+export const listening: RegExp = /^listening on /m;
+export const address = ({ host, port }: Address): readonly string[] => ['--port', `${port}`, '--host', host];
 
-const cli = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
+const here = fileURLToPath(new URL('.', import.meta.url));
+/** The project's folder; this file is in bench/ of it, or compiled in dist/bench/. */
+export const root: string = join(here, here.endsWith('/dist/bench/') ? '../..' : '..');
+
+const cli = join(root, 'dist/src/cli/main.js');
+/** What node-net runs, in whichever Node. */
+export const nodeNet: string = join(root, 'dist/bench/servers/node-net.js');
+const nodeVersion = () => `Node ${process.version}`;
 
 /** One of the article's programs. */
 function program(name: string, summary: string, options: readonly string[]): Server {
@@ -71,9 +82,8 @@ export function exchangeTable(rates: number): readonly Server[] {
   ];
 }
 
-/** All servers that echo, with the C++ ones in the folder `programs`. */
+/** The servers that echo and need nothing but this project, with the C++ ones in the folder `programs`. */
 export function serverTable(programs: string): readonly Server[] {
-  const nodeNet = fileURLToPath(new URL('./servers/node-net.js', import.meta.url));
   const compiled = (name: string, summary: string): Server => ({
     name,
     summary,
@@ -89,6 +99,7 @@ export function serverTable(programs: string): readonly Server[] {
     args: (at) => [cli, 'echo', ...address(at), '--style', style],
     files: [cli],
     ready: listening,
+    version: nodeVersion,
     install: "build it with 'node native/setup.mjs'",
   });
   return [
@@ -101,6 +112,7 @@ export function serverTable(programs: string): readonly Server[] {
       args: (at) => [nodeNet, ...address(at)],
       files: [nodeNet],
       ready: listening,
+      version: nodeVersion,
       install: "build it with 'node native/setup.mjs'",
     },
     onewait('yield', 'onewait, a generator per connection'),
@@ -209,7 +221,7 @@ export function isCommand(command: string): boolean {
   return (process.env.PATH ?? '').split(delimiter).some((folder) => isExecutable(join(folder, command)));
 }
 
-function isReadable(path: string): boolean {
+export function isReadable(path: string): boolean {
   try {
     accessSync(path, constants.R_OK);
     return true;
@@ -219,5 +231,5 @@ function isReadable(path: string): boolean {
 }
 
 export function isAvailable(server: Server): boolean {
-  return isCommand(server.command) && (server.files ?? []).every(isReadable);
+  return isCommand(server.command) && (server.files ?? []).every(isReadable) && server.version?.() !== null;
 }

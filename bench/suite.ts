@@ -1,6 +1,7 @@
 // Ways of measuring: what servers are asked, which they are, whom they are compared with, and when a sample counts. A suite is one row
 // here; the rest of the benchmark knows none of them by name.
 
+import { peerTable } from './peers.ts';
 import {
   coresTable,
   exchangeTable,
@@ -155,7 +156,7 @@ const ECHO: Suite = {
     );
   },
   memory: (effort, most) => (effort === 'quick' ? [2_000] : [5_000, most]),
-  servers: (programs) => serverTable(programs),
+  servers: (programs) => [...serverTable(programs), ...peerTable(programs)],
   anyServer: true,
   path: null,
 };

@@ -8,12 +8,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Children } from '../bench/children.ts';
-import { makePlan } from '../bench/plan.ts';
+import { makePlan, type Plan, planSeconds } from '../bench/plan.ts';
 import { formatPage } from '../bench/report.ts';
 import { makeReport, type Report } from '../bench/results.ts';
-import type { Run } from '../bench/runner.ts';
-import { judge, type Sample } from '../bench/sample.ts';
+import { emptyRun, type Run } from '../bench/runner.ts';
+import { judge, type Sample, type Window } from '../bench/sample.ts';
 import { RATES } from '../bench/servers.ts';
+import { shapeOf, titleOf } from '../bench/shape.ts';
 import { latencyMicros, median, mergeCounts, pairedRatios, spread } from '../bench/stats.ts';
 import { SUITES } from '../bench/suite.ts';
 import { formatTable } from '../bench/table.ts';
@@ -182,7 +183,7 @@ describe('statistics', () => {
   });
 });
 
-const window = {
+const window: Window = {
   established: 64,
   connectionErrors: 0,
   firstConnectionError: null,
@@ -196,52 +197,126 @@ const window = {
   rssBytes: 50 * 2 ** 20,
   threads: 11,
   latencyCounts: [[200_000, 1000] as const],
+  pacing: null,
+  floodBytesPerSecond: null,
 };
+const pacing = { intendedRate: 1000, achievedRate: 1000, lateMicrosP99: 5, unsent: 0, unanswered: 0 };
 
 describe('what counts', () => {
   test('a sample of a busy server counts', () => {
-    expect(judge(window, { connections: 64 }, true)).toEqual({ valid: true, whyInvalid: null, repeat: false });
+    expect(judge(window, shapeOf(), true)).toEqual({ valid: true, whyInvalid: null, repeat: false });
   });
 
   test('a sample of a waiting server does not count, says whose fault it was, and is repeated', () => {
-    const slowMachine = judge({ ...window, serverBusy: 0.949 }, { connections: 64 }, true);
+    const slowMachine = judge({ ...window, serverBusy: 0.949 }, shapeOf(), true);
     expect(slowMachine).toMatchObject({ valid: false, repeat: true });
     expect(slowMachine.whyInvalid).toContain('the machine was the limit');
-    const slowGenerator = judge({ ...window, serverBusy: 0.9, generatorBusy: 0.99 }, { connections: 64 }, true);
+    const slowGenerator = judge({ ...window, serverBusy: 0.9, generatorBusy: 0.99 }, shapeOf(), true);
     expect(slowGenerator.whyInvalid).toContain('the generator was the limit');
   });
 
   test('with one connection a server may wait', () => {
-    expect(judge({ ...window, serverBusy: 0.3 }, { connections: 1 }, true).valid).toBe(true);
+    expect(judge({ ...window, serverBusy: 0.3 }, shapeOf({ connections: 1 }), true).valid).toBe(true);
   });
 
   test('a sample without all its connections does not count and is not repeated', () => {
     const short = { ...window, established: 60, connectionErrors: 4, firstConnectionError: 'the server closed it' };
-    const verdict = judge(short, { connections: 64 }, true);
+    const verdict = judge(short, shapeOf(), true);
     expect(verdict).toMatchObject({ valid: false, repeat: false });
     expect(verdict.whyInvalid).toBe('reached 60 of 64 connections: the server closed it');
   });
 
   test('where waiting is what is compared, a server may wait, unless the other core is why', () => {
     const waiting = { ...window, serverBusy: 0.1, otherCoreBusy: 0.4 };
-    expect(judge(waiting, { connections: 64 }, true, false).valid).toBe(true);
-    const starved = judge({ ...waiting, otherCoreBusy: 0.99 }, { connections: 64 }, true, false);
+    expect(judge(waiting, shapeOf(), true, 'waits').valid).toBe(true);
+    const starved = judge({ ...waiting, otherCoreBusy: 0.99 }, shapeOf(), true, 'waits');
     expect(starved).toMatchObject({ valid: false, repeat: true });
-    expect(starved.whyInvalid).toContain('they were the limit');
+    expect(starved.whyInvalid).toContain('it was the limit');
+  });
+
+  test('where CPU time is what is compared, the generator may be the limit', () => {
+    const starved = { ...window, serverBusy: 0.1, otherCoreBusy: 0.99, generatorBusy: 0.99 };
+    expect(judge(starved, shapeOf({ churn: true }), true, 'any').valid).toBe(true);
+  });
+
+  test('in an open loop the server may be idle, but must answer what it is asked', () => {
+    const open = shapeOf({ rate: 1000 });
+    const idle = { ...window, serverBusy: 0.2 };
+    expect(judge({ ...idle, pacing }, open, true, 'on-time').valid).toBe(true);
+    const missed = judge({ ...idle, pacing: { ...pacing, achievedRate: 980 } }, open, true, 'on-time');
+    expect(missed).toMatchObject({ valid: false, whyInvalid: expect.stringContaining('missed the rate') });
+  });
+
+  test('in an open loop the generator must have been on time itself', () => {
+    const late = judge(
+      { ...window, pacing: { ...pacing, lateMicrosP99: 900 } },
+      shapeOf({ rate: 1000 }),
+      true,
+      'on-time',
+    );
+    expect(late).toMatchObject({ valid: false, whyInvalid: expect.stringContaining('900 µs late') });
+    const busy = judge({ ...window, generatorBusy: 0.99, pacing }, shapeOf({ rate: 1000 }), true, 'on-time');
+    expect(busy.whyInvalid).toContain('the generator had no time to spare');
   });
 
   test('an unpinned sample does not count', () => {
-    expect(judge(window, { connections: 64 }, false).whyInvalid).toContain('not pinned');
+    expect(judge(window, shapeOf(), false).whyInvalid).toContain('not pinned');
+  });
+});
+
+describe('plan', () => {
+  const wishes = {
+    suite: SUITES[0]!,
+    effort: 'standard',
+    connections: null,
+    messageBytes: null,
+    inFlight: null,
+    seconds: null,
+    rounds: null,
+    mostConnections: 19_000,
+  } as const;
+  const titles = (plan: Plan) => plan.stages.map(({ shapes }) => shapes.map(titleOf).join(' and '));
+
+  test.each(SUITES.map((suite) => [suite.name, suite] as const))(
+    'of %s is longer the more effort is asked for',
+    (_name, suite) => {
+      const seconds = (['quick', 'standard', 'full'] as const).map((effort) =>
+        planSeconds(makePlan({ ...wishes, suite, effort }), 5),
+      );
+      expect(seconds[0]).toBeGreaterThan(0);
+      expect(seconds[1]).toBeGreaterThanOrEqual(seconds[0]!);
+      expect(seconds[2]).toBeGreaterThanOrEqual(seconds[1]!);
+    },
+  );
+
+  test('has what is wished for in place of what the suite has, each once', () => {
+    expect(titles(makePlan({ ...wishes, connections: [64, 5, 5], messageBytes: 2 ** 14, rounds: 3 }))).toEqual([
+      '5 connections, 16 KiB, 1 in flight',
+      '64 connections, 16 KiB, 1 in flight',
+    ]);
+  });
+
+  test('measures no shape that would hold more than 256 MiB in flight', () => {
+    const shapes = makePlan({ ...wishes, effort: 'full' }).stages.flatMap((stage) => stage.shapes);
+    expect(shapes).toContainEqual(shapeOf({ connections: 256, messageBytes: 2 ** 20 }));
+    expect(shapes).not.toContainEqual(shapeOf({ connections: 1000, messageBytes: 2 ** 20 }));
+  });
+
+  test('of idle connections has all their numbers in one stage, so that they are compared within a round', () => {
+    const idle = SUITES.find(({ name }) => name === 'idle')!;
+    expect(titles(makePlan({ ...wishes, suite: idle, effort: 'quick' }))).toEqual([
+      '64 connections, 64 bytes, 1 in flight and 64 connections, 900 idle, 64 bytes, 1 in flight and 64 connections, 4,000 idle, 64 bytes, 1 in flight',
+    ]);
   });
 });
 
 describe('report', () => {
   const plan = makePlan({
     suite: SUITES[0]!,
-    quick: true,
+    effort: 'quick',
     connections: [1, 64],
-    messageBytes: 64,
-    inFlight: 1,
+    messageBytes: null,
+    inFlight: null,
     seconds: 1,
     rounds: 2,
     mostConnections: 1000,
@@ -255,12 +330,12 @@ describe('report', () => {
     descriptorLimit: 20_000,
     date: '2025-01-01',
     commandLine: 'bench <script>',
-    pinning: { serverCpu: 0, generatorCpu: 1 },
+    pinning: { serverCpu: 0, generatorCpu: 1, otherCpus: [0] },
   };
   const sample = (server: string, connections: number, round: number, rate: number, valid = true): Sample => ({
     ...window,
     server,
-    connections,
+    shape: shapeOf({ connections }),
     round,
     roundTripsPerSecond: rate,
     serverCpuMicrosPerRoundTrip: 1e6 / rate,
@@ -269,6 +344,8 @@ describe('report', () => {
     repeat: !valid,
   });
   const run: Run = {
+    ...emptyRun(),
+    shapes: plan.stages.flatMap(({ shapes }) => shapes),
     samples: [
       sample('raw-epoll', 1, 0, 40),
       sample('raw-epoll', 64, 0, 200),
@@ -290,15 +367,19 @@ describe('report', () => {
         whyIncomplete: null,
       },
     ],
-    failures: new Map(),
   };
   const servers = ['raw-epoll', 'thread-per-connection', 'node-net'];
-  const report: Report = makeReport(machine, plan, servers, run, { interrupted: false, skipped: [] });
+  const report: Report = makeReport(machine, [{ plan, servers, run }], { interrupted: false, skipped: [] });
   const find = (server: string, connections: number) =>
     report.results.find((result) => result.server === server && result.connections === connections)!;
 
-  test('has one result per server and number of connections, with the documented fields', () => {
-    expect(report.results).toHaveLength(6);
+  test('has one result per server and shape that was measured, with the documented fields', () => {
+    expect(report.results.map(({ server, shape }) => `${server}: ${shape}`)).toEqual([
+      'raw-epoll: 1 connection, 64 bytes, 1 in flight',
+      'raw-epoll: 64 connections, 64 bytes, 1 in flight',
+      'thread-per-connection: 64 connections, 64 bytes, 1 in flight',
+      'node-net: 64 connections, 64 bytes, 1 in flight',
+    ]);
     expect(find('node-net', 64)).toMatchObject({
       server: 'node-net',
       connections: 64,
@@ -328,7 +409,6 @@ describe('report', () => {
       roundTripsPerSecond: 50,
       ratioToRawEpoll: null,
     });
-    expect(find('node-net', 1)).toMatchObject({ valid: false, whyInvalid: 'not measured', roundTripsPerSecond: null });
   });
 
   test('does not rank by one connection', () => {
@@ -337,7 +417,7 @@ describe('report', () => {
   });
 
   test('of an interrupted run has nothing valid', () => {
-    const partial = makeReport(machine, plan, servers, run, { interrupted: true, skipped: [] });
+    const partial = makeReport(machine, [{ plan, servers, run }], { interrupted: true, skipped: [] });
     expect(partial.complete).toBe(false);
     for (const result of partial.results) expect(result).toMatchObject({ valid: false, whyInvalid: 'interrupted' });
     expect(formatPage(partial)).toContain('There is no valid figure to show here');
@@ -467,6 +547,8 @@ describe('command', () => {
     [['--seconds', 'soon'], 'number from'],
     [['--nonsense'], "unknown option '--nonsense'"],
     [['nonsense'], 'too many arguments'],
+    [['--suite', 'echo,nonsense'], 'Choose from echo, pipelined'],
+    [['--quick', '--full'], 'cannot be used with'],
     [['--suite', 'exchange', '--seconds', '0.5'], 'whole --seconds'],
     [['--suite', 'exchange', '--size', '64'], 'are for the others'],
   ])('answers wrong usage %j with one line and exit code 2', (args, message) => {
@@ -556,14 +638,21 @@ describe('command', () => {
     const server = createServer((socket) => socket.on('error', () => {}).on('data', () => socket.write(refusal)));
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const children = new Children();
-    const own = children.start(['sleep', '60'], null, () => {});
+    const own = children.start(['sleep', '60'], [], () => {});
     const lab = { children, pinning: null, programs, talk: null, signal: new AbortController().signal };
     const { port } = server.address() as { port: number };
-    const window = await runWrk(lab, { server: RATES, port, process: own }, '/', 2, 1);
+    const window = await runWrk(lab, { server: RATES, host: '127.0.0.1', port, process: own }, '/', 2, 1);
     await children.endAll();
     server.close();
     expect(window.connectionErrors).toBe(window.roundTrips);
-    expect(judge({ ...window, otherCoreBusy: 0 }, { connections: 2 }, true, false)).toMatchObject({
+    expect(
+      judge(
+        { ...window, otherCoreBusy: 0, pacing: null, floodBytesPerSecond: null },
+        shapeOf({ connections: 2 }),
+        true,
+        'waits',
+      ),
+    ).toMatchObject({
       valid: false,
       whyInvalid: expect.stringMatching(/errors of wrk: .* x status$/),
     });

@@ -1,6 +1,9 @@
 // The load generator: connects, sends, verifies, measures, and says when. Written in C++ and given a core of its own,
 // because a client that is slower than the server would measure the client.
 //
+// The load has one of several shapes, each with a file of its own: a closed loop, unless --rate (open_loop.h, with flood.h) or
+// --churn (churn.h) is given. --idle-connections are opened before any of them and stay silent.
+//
 // stdout carries one JSON object a line, each with an `event`:
 //   connected   every connection has been tried and has had its first echo
 //   begin, end  the edges of the measured window; the server's CPU clock is read here, by this process, at these moments
@@ -14,100 +17,85 @@
 #include <poll.h>
 #include <sys/resource.h>
 
-#include "clients.h"
+#include "churn.h"
+#include "closed_loop.h"
+#include "connections.h"
+#include "open_loop.h"
+#include "report.h"
 
 namespace {
 
-void say(const char* event) {
-  std::printf("{\"event\":\"%s\"}\n", event);
-  std::fflush(stdout);
-}
+using Idle = Connections<Stream>;
 
-std::string quoted(const std::string& text) {
-  std::string result = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') result += '\\';
-    if (static_cast<unsigned char>(c) >= ' ') result += c;
-  }
-  return result + '"';
-}
-
-void say_connected(const Clients& clients) {
+template <class Shape>
+void say_connected(const Shape& shape) {
   std::printf("{\"event\":\"connected\",\"established\":%zu,\"connectionErrors\":%zu,\"firstConnectionError\":%s}\n",
-              clients.established(), clients.failures(),
-              clients.failures() > 0 ? quoted(clients.first_failure()).c_str() : "null");
+              shape.established(), shape.failures(), shape.failures() > 0 ? quoted(shape.first_failure()).c_str() : "null");
   std::fflush(stdout);
-  if (clients.established() == 0) fail(kNotConnected, "no connection was made: %s", clients.first_failure().c_str());
+  if (shape.established() == 0) fail(kNotConnected, "no connection was made: %s", shape.first_failure().c_str());
 }
 
-double share(uint64_t part, uint64_t whole) { return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole); }
-
-void say_result(const Moment& begin, const Moment& end, uint64_t spun, const Histogram& latencies) {
-  const uint64_t elapsed = end.wall - begin.wall;
-  const uint64_t server_cpu = end.server_cpu - begin.server_cpu;
-  // What a polling generator has left over is the time that it polled in vain.
-  const uint64_t own_work = spun > 0 ? elapsed - std::min(spun, elapsed) : end.own_cpu - begin.own_cpu;
-  const auto micros = [&](double quantile) { return static_cast<double>(latencies.at(quantile)) / 1e3; };
-  std::printf("{\"event\":\"result\",\"roundTrips\":%llu,\"seconds\":%.9f,\"roundTripsPerSecond\":%.1f,",
-              static_cast<unsigned long long>(latencies.total()), static_cast<double>(elapsed) / 1e9,
-              static_cast<double>(latencies.total()) * 1e9 / static_cast<double>(elapsed));
-  std::printf("\"serverCpuSeconds\":%.9f,\"serverBusy\":%.4f,\"generatorBusy\":%.4f,", static_cast<double>(server_cpu) / 1e9,
-              share(server_cpu, elapsed), share(own_work, elapsed));
-  std::printf("\"latencyMicros\":{\"p50\":%.3f,\"p90\":%.3f,\"p99\":%.3f,\"p999\":%.3f,\"max\":%.3f},", micros(0.5), micros(0.9),
-              micros(0.99), micros(0.999), static_cast<double>(latencies.max()) / 1e3);
-  std::printf("\"latencyCounts\":[");
-  const char* comma = "";
-  latencies.each([&](uint64_t nanos, uint64_t count) {
-    std::printf("%s[%llu,%llu]", comma, static_cast<unsigned long long>(nanos), static_cast<unsigned long long>(count));
-    comma = ",";
-  });
-  std::printf("]}\n");
+void say_idle(const Idle& idle) {
+  if (idle.size() == 0) return;
+  std::printf("\"idleEstablished\":%zu,\"firstIdleConnectionError\":%s,", idle.established(),
+              idle.failures() > 0 ? quoted(idle.first_failure()).c_str() : "null");
 }
 
-void measure(Clients& clients, const Options& options) {
-  clients.open_up_to(options.connections);
-  say_connected(clients);
-  clients.start();
-  clients.drive(options.warmup_seconds);
-  clients.forget_warmup();
+/** How busy a generator is that sleeps when it has nothing to do. */
+double cpu_share(const Moment& begin, const Moment& end) { return share(end.own_cpu - begin.own_cpu, end.wall - begin.wall); }
+
+template <class Shape>
+void measure(Shape& shape, Idle& idle, const Options& options) {
+  idle.open_up_to(idle.size());
+  shape.open();
+  say_connected(shape);
+  shape.start();
+  shape.drive(options.warmup_seconds);
+  shape.begin_window();
   say("begin");
   const Moment begin = Moment::of(options.server_pid);
-  clients.drive(options.seconds);
+  shape.drive(options.seconds);
   const Moment end = Moment::of(options.server_pid);
-  const uint64_t spun = clients.spun();
-  const Histogram latencies = clients.latencies();
+  shape.end_window();
+  const double busy = options.spin ? 1 - std::min(1.0, share(shape.spare().total(), end.own_cpu - begin.own_cpu)) : cpu_share(begin, end);
   say("end");
-  clients.drain();
-  clients.close_all();
-  say_result(begin, end, spun, latencies);
+  shape.drain();
+  idle.stay_silent();
+  shape.close_all();
+  idle.close_all();
+  say_window(begin, end, busy, shape.round_trips());
+  shape.say_figures(static_cast<double>(end.wall - begin.wall) / 1e9);
+  say_idle(idle);
+  say_latencies(shape.latencies());
 }
 
 /** Waits for the runner's line, while watching that the server closes nothing. */
-void await_line(Clients& clients) {
+void await_line(Idle& idle) {
   const uint64_t deadline = now() + 120'000'000'000u;
   for (;;) {
-    pollfd watched[2] = {{STDIN_FILENO, POLLIN, 0}, {clients.fd(), POLLIN, 0}};
+    pollfd watched[2] = {{STDIN_FILENO, POLLIN, 0}, {idle.poller.fd(), POLLIN, 0}};
     if (now() > deadline) fail(kSystem, "nobody asked for the end of the idle phase within two minutes");
     if (poll(watched, 2, 1000) < 0 && errno != EINTR) fail(kSystem, "poll: %s", std::strerror(errno));
-    if (watched[1].revents != 0) clients.poll();
+    if (watched[1].revents != 0) idle.stay_silent();
     if (watched[0].revents == 0) continue;
     char byte = '\n';
     if (read(STDIN_FILENO, &byte, 1) <= 0 || byte == '\n') return;
   }
 }
 
-void stay_idle(Clients& clients, const Options& options) {
-  clients.open_up_to(options.baseline_connections);
+void stay_idle(Idle& idle, const Options& options) {
+  idle.open_up_to(options.baseline_connections);
   say("baseline");
-  await_line(clients);
-  clients.open_up_to(options.connections);
-  say_connected(clients);
+  await_line(idle);
+  idle.open_up_to(options.connections);
+  say_connected(idle);
   say("idle");
   const Moment begin = Moment::of(options.server_pid);
-  await_line(clients);
+  await_line(idle);
   const Moment end = Moment::of(options.server_pid);
-  clients.close_all();
-  say_result(begin, end, 0, Histogram());
+  idle.close_all();
+  say_window(begin, end, cpu_share(begin, end), 0);
+  say_latencies(Histogram());
 }
 
 }  // namespace
@@ -119,8 +107,21 @@ int main(int argc, char** argv) {
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
   }
-  Clients clients(options);
-  if (options.idle) stay_idle(clients, options);
-  else measure(clients, options);
+  const Target target(options);
+  const Script script(options);
+  const size_t silent = options.idle ? options.connections : options.idle_connections;
+  Idle idle(target, script, options.spin, options.idle ? "connection" : "idle connection", 0, silent);
+  if (options.idle) {
+    stay_idle(idle, options);
+  } else if (options.rate > 0) {
+    OpenLoop shape(options, target, script);
+    measure(shape, idle, options);
+  } else if (options.churn) {
+    Churn shape(options, target, script);
+    measure(shape, idle, options);
+  } else {
+    ClosedLoop shape(options, target, script);
+    measure(shape, idle, options);
+  }
   return 0;
 }

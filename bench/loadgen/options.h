@@ -21,13 +21,18 @@ struct Options {
   bool spin = false;
   bool idle = false;
   size_t baseline_connections = 64;
+  double rate = 0;  // messages per second of the open loop
+  bool churn = false;
+  size_t idle_connections = 0;
+  size_t flooders = 0;
   pid_t server_pid = 0;
 };
 
 [[noreturn]] inline void usage(const std::string& problem) {
   std::fprintf(stderr,
                "loadgen: %s; usage: loadgen --port PORT [--host ADDRESS] [--connections N] [--size BYTES] [--in-flight K] "
-               "[--warmup SECONDS] [--seconds SECONDS] [--spin] [--server-pid PID] [--idle [--baseline N]] [--request TEXT --response TEXT]\n",
+               "[--warmup SECONDS] [--seconds SECONDS] [--spin] [--server-pid PID] [--idle [--baseline N] | --rate R [--flooders N] | --churn] "
+               "[--idle-connections N] [--request TEXT --response TEXT]\n",
                problem.c_str());
   std::exit(2);
 }
@@ -36,8 +41,11 @@ inline Options parse_options(int argc, char** argv) {
   Options options;
   for (int i = 1; i < argc; i++) {
     const std::string name = argv[i];
-    if (name == "--idle" || name == "--spin") {
-      (name == "--idle" ? options.idle : options.spin) = true;
+    bool* const flag = name == "--idle" ? &options.idle
+                       : name == "--churn" ? &options.churn
+                       : name == "--spin" ? &options.spin : nullptr;
+    if (flag != nullptr) {
+      *flag = true;
       continue;
     }
     if (i + 1 == argc) usage("'" + name + "' is unknown or lacks its value");
@@ -62,11 +70,18 @@ inline Options parse_options(int argc, char** argv) {
     else if (name == "--warmup") options.warmup_seconds = number(0, 3600);
     else if (name == "--seconds") options.seconds = number(0.001, 3600);
     else if (name == "--baseline") options.baseline_connections = static_cast<size_t>(number(0, 1'000'000));
+    else if (name == "--rate") options.rate = number(0.001, 10'000'000);
+    else if (name == "--idle-connections") options.idle_connections = static_cast<size_t>(number(0, 1'000'000));
+    else if (name == "--flooders") options.flooders = static_cast<size_t>(number(0, 10'000));
     else if (name == "--server-pid") options.server_pid = static_cast<pid_t>(number(1, 1 << 30));
     else usage("unknown option '" + name + "'");
   }
   if (options.port == 0) usage("--port is required");
   if (options.request.empty() != options.response.empty()) usage("--request and --response go together");
+  if (options.idle + options.churn + (options.rate > 0) > 1) usage("--idle, --rate and --churn exclude each other");
+  if (options.idle && options.idle_connections > 0) usage("--idle-connections accompany another load than --idle");
+  if (options.flooders > 0 && options.rate == 0) usage("--flooders disturb the messages of --rate, which is missing");
+  if ((options.churn || options.rate > 0) && options.in_flight > 1) usage("--in-flight is for the closed loop: leave it out with --rate and --churn");
   if (!options.request.empty()) options.message_bytes = options.request.size();
   if (options.baseline_connections >= options.connections) options.baseline_connections = 0;
   return options;

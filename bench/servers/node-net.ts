@@ -1,4 +1,5 @@
-// Node's own way to write the server: the `net` module, a callback per chunk. What onewait has to be worth leaving for.
+// Node's own way to write the server: the `net` module, a callback per chunk. A peer that does not read is not read from.
+// What onewait has to be worth leaving for.
 
 import { createServer } from 'node:net';
 import { parseArgs } from 'node:util';
@@ -6,7 +7,10 @@ import { parseArgs } from 'node:util';
 const { values } = parseArgs({ options: { port: { type: 'string' }, host: { type: 'string', default: '127.0.0.1' } } });
 
 const server = createServer({ noDelay: true }, (socket) => {
-  socket.on('data', (chunk) => socket.write(chunk));
+  socket.on('data', (chunk) => {
+    if (!socket.write(chunk)) socket.pause();
+  });
+  socket.on('drain', () => socket.resume());
   // A reset by the peer ends that connection; `net` has destroyed the socket by then.
   socket.on('error', () => {});
 });

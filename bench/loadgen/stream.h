@@ -1,0 +1,104 @@
+// A TCP connection as two streams of bytes, and the wire that moves them: what is queued is sent as far as the kernel takes it,
+// what is received is verified before anybody hears of it. Nothing here waits, and nothing knows of messages in flight.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "clock.h"
+#include "script.h"
+#include "target.h"
+
+struct Stream {
+  enum class State : uint8_t { kUnused, kConnecting, kFirstEcho, kOpen, kFailed };
+
+  int fd = -1;
+  State state = State::kUnused;
+  bool blocked = false;  // the kernel took less than was offered
+  uint64_t sent = 0;     // positions, in bytes
+  uint64_t queued = 0;   // what has been or may be sent
+  uint64_t received = 0;
+};
+
+enum class Io : uint8_t { kNothing, kSome, kMore, kEnded };
+
+class Wire {
+ public:
+  /** `name` is what a connection is called in messages; `first` the number of the one in place 0. */
+  Wire(const Script& script, const char* name, size_t first)
+      : script(script), name_(name), first_(first), received_(kReceiveBytes) {}
+
+  /** False if the connection has ended; `reason()` says why. */
+  bool send(Stream& stream, size_t place) { return send_at_most(stream, place, UINT64_MAX); }
+
+  bool send_at_most(Stream& stream, size_t place, uint64_t most) {
+    stream.blocked = false;
+    const uint64_t end = std::min(stream.queued, most > UINT64_MAX - stream.sent ? UINT64_MAX : stream.sent + most);
+    while (stream.sent < end) {
+      const size_t size = std::min<uint64_t>(end - stream.sent, Pattern::kLongest);
+      const ssize_t sent = ::send(stream.fd, script.outgoing(first_ + place, stream.sent), size, MSG_NOSIGNAL);
+      if (sent < 0) {
+        if (errno == EINTR) continue;
+        stream.blocked = errno == EAGAIN;
+        if (!stream.blocked) ended("write", errno);
+        return stream.blocked;
+      }
+      stream.sent += static_cast<uint64_t>(sent);
+    }
+    return true;
+  }
+
+  /** One recv(2). What has come is verified and counted, then `take(time)` is called with the moment at which it was here. */
+  template <class Take>
+  Io receive_once(Stream& stream, size_t place, Take take) {
+    const ssize_t size = ::recv(stream.fd, received_.data(), received_.size(), 0);
+    if (size > 0) {
+      const uint64_t time = now();
+      script.verify(name_, place, first_ + place, stream.sent, stream.received, received_.data(), static_cast<size_t>(size));
+      stream.received += static_cast<uint64_t>(size);
+      take(time);
+      return static_cast<size_t>(size) == received_.size() ? Io::kMore : Io::kSome;
+    }
+    if (size < 0 && errno == EAGAIN) return Io::kNothing;
+    if (size < 0 && errno == EINTR) return Io::kMore;
+    ended("read", size == 0 ? 0 : errno);
+    return Io::kEnded;
+  }
+
+  /** All that is there: until a read is short, because an edge-triggered epoll reports it once. `take` must not close the stream. */
+  template <class Take>
+  Io receive(Stream& stream, size_t place, Take take) {
+    bool any = false;
+    for (;;) {
+      const Io io = receive_once(stream, place, take);
+      if (io == Io::kNothing && any) return Io::kSome;
+      if (io != Io::kMore) return io;
+      any = true;
+    }
+  }
+
+  /** Why the last call said that a connection has ended. */
+  std::string reason() const { return error_ == 0 ? "the server closed it" : failure_of(call_, error_); }
+  int error() const { return error_; }
+
+  const Script& script;
+
+ private:
+  static constexpr size_t kReceiveBytes = 256 * 1024;
+
+  void ended(const char* call, int error) {
+    call_ = call;
+    error_ = error;
+  }
+
+  const char* name_;
+  size_t first_;
+  std::vector<char> received_;
+  const char* call_ = "";
+  int error_ = 0;
+};
