@@ -49,17 +49,18 @@ export const isOurs = (server: Reachable): server is RunningServer => server.pro
 
 let lastPort = 7000 + (process.pid % 1000);
 
-/** A port below the ephemeral range, where no outgoing connection can have taken it. */
+/** A port below the ephemeral range, where no outgoing connection can have taken it, and another one for each that asks. */
 async function freePort(): Promise<number> {
   for (;;) {
     lastPort = lastPort >= 9900 ? 7000 : lastPort + 1;
+    const port = lastPort;
     const probe = createServer();
     const free = await new Promise<boolean>((resolve) => {
-      probe.once('error', () => resolve(false)).listen(lastPort, HOST, () => resolve(true));
+      probe.once('error', () => resolve(false)).listen(port, HOST, () => resolve(true));
     });
     if (!free) continue;
     await new Promise((resolve) => probe.close(resolve));
-    return lastPort;
+    return port;
   }
 }
 

@@ -15,6 +15,7 @@ import { formatList, install } from './installation.ts';
 import { Interrupted, type Lab, SampleFailure } from './lab.ts';
 import { describeMachine, type Machine, mostConnections } from './machine.ts';
 import { type Options, parseOptions } from './options.ts';
+import { writePicture } from './page/picture.ts';
 import { isPeer } from './peers.ts';
 import { makePlan, type Plan, planSeconds } from './plan.ts';
 import { Progress } from './progress.ts';
@@ -58,6 +59,7 @@ function write(report: Report, options: Options): void {
   const page = join(options.out, 'report.html');
   writeFileSync(page, formatPage(report));
   process.stderr.write(`onewait bench: wrote ${page}\n`);
+  writePicture(report, options.out, (message) => process.stderr.write(`onewait bench: ${message}\n`));
 }
 
 /** A suite that is about to be measured. */

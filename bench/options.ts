@@ -107,7 +107,10 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     .option('--seconds <seconds>', 'length of each window', numberIn(0.05, 600, false))
     .option('--rounds <rounds>', 'rounds per number of connections', numberIn(1, 1000, true))
     .option('--json <file>', 'write machine, method, results and samples to this file')
-    .option('--out <folder>', 'write report.html, a page with charts, to this folder')
+    .option(
+      '--out <folder>',
+      'write report.html, a page with charts, and its main chart, headline.svg and .png, to this folder',
+    )
     .option('--programs <folder>', 'where the compiled C++ programs are', facts.programs)
     .addOption(
       new Option('--target <host:port>', 'measure a server that echoes there, and that this machine does not watch')

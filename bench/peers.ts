@@ -32,10 +32,10 @@ export interface Peer extends Server {
 
 export const isPeer = (server: Server): server is Peer => server.peer === true;
 
-/** The first line that a command prints; null if it cannot run or fails. */
-function printed(command: string, ...args: readonly string[]): string | null {
+/** `name` and the first number that a command prints; null if it cannot run or fails. */
+function versionOf(name: string, command: string, ...args: readonly string[]): string | null {
   const { status, stdout } = spawnSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
-  return status === 0 ? stdout.trim().split('\n')[0]! : null;
+  return status === 0 ? `${name} ${stdout.match(/\d[\d.]*/)?.[0]}` : null;
 }
 
 const LIBUV_VERSION = '/usr/include/uv/version.h';
@@ -100,26 +100,34 @@ export function peerTable(programs: string): readonly Peer[] {
     ...rest,
   });
 
-  const fromNpm = (name: string, summary: string, npm: string, program: string, args: readonly string[]): Peer => {
-    const command = join(folder, 'node_modules', name, program);
+  interface Runtime {
+    readonly title: string;
+    readonly npm: string;
+    /** The program inside the package. */
+    readonly program: string;
+    readonly options: readonly string[];
+    readonly script: string;
+  }
+  const fromNpm = (name: string, summary: string, runtime: Runtime): Peer => {
+    const command = join(folder, 'node_modules', name, runtime.program);
     return {
       ...common(name, summary),
       command,
-      args: (at) => [...args, ...address(at)],
-      files: args.filter((argument) => argument.startsWith('/')),
-      version: () => printed(command, '--version'),
+      args: (at) => [...runtime.options, runtime.script, ...address(at)],
+      files: [runtime.script],
+      version: () => versionOf(runtime.title, command, '--version'),
       debian: [],
-      npm: `${name}@npm:${npm}`,
+      npm: `${name}@npm:${runtime.npm}`,
     };
   };
   const node = (major: number): Peer =>
-    fromNpm(
-      `node-net-${major}`,
-      `the same as node-net, in Node ${major}`,
-      `node-linux-${process.arch}@${major}`,
-      'bin/node',
-      [nodeNet],
-    );
+    fromNpm(`node-net-${major}`, `the same as node-net, in Node ${major}`, {
+      title: 'Node',
+      npm: `node-linux-${process.arch}@${major}`,
+      program: 'bin/node',
+      options: [],
+      script: nodeNet,
+    });
 
   const python = (name: string, summary: string, file: string, module: string | null): Peer => ({
     ...common(name, summary),
@@ -129,8 +137,8 @@ export function peerTable(programs: string): readonly Peer[] {
     files: [source(file)],
     version: () =>
       module === null
-        ? printed(PYTHON, '--version')
-        : printed(PYTHON, '-c', `import ${module}; print('${module}', ${module}.__version__)`),
+        ? versionOf('Python', PYTHON, '--version')
+        : versionOf(module, PYTHON, '-c', `import ${module}; print(${module}.__version__)`),
     debian: ['python3', ...(module === null ? [] : [`python3-${module}`])],
   });
 
@@ -168,14 +176,14 @@ export function peerTable(programs: string): readonly Peer[] {
         command: ['go', 'build', '-o', 'server', 'server.go'],
         product: 'server',
       },
-      { version: () => printed('go', 'version'), debian: ['golang-go'], env: { GOMAXPROCS: '1' } },
+      { version: () => versionOf('Go', 'go', 'version'), debian: ['golang-go'], env: { GOMAXPROCS: '1' } },
     ),
     {
       ...common('java-threads', 'Java, a thread per connection with blocking streams'),
       command: 'java',
       args: (at) => ['-cp', classes, 'JavaThreads', ...address(at)],
       files: [join(classes, 'JavaThreads.class')],
-      version: () => printed('javac', '--version'),
+      version: () => versionOf('Java', 'javac', '--version'),
       debian: ['default-jdk-headless'],
       build: {
         folder: classes,
@@ -184,20 +192,21 @@ export function peerTable(programs: string): readonly Peer[] {
         product: 'JavaThreads.class',
       },
     },
-    fromNpm(
-      'bun',
-      'Bun.listen, a callback per chunk',
-      `@oven/bun-linux-${process.arch === 'arm64' ? 'aarch64' : 'x64'}@1`,
-      'bin/bun',
-      [source('bun.mjs')],
-    ),
-    fromNpm('deno', 'Deno.listen, an async function per connection', `@deno/linux-${process.arch}-glibc@2`, 'deno', [
-      'run',
-      '--quiet',
-      '--no-config',
-      '--allow-net',
-      source('deno.mjs'),
-    ]),
+    // What the packages `bun` and `deno` would fetch for this machine: the programs alone, with no script to run.
+    fromNpm('bun', 'Bun.listen, a callback per chunk', {
+      title: 'Bun',
+      npm: `@oven/bun-linux-${process.arch === 'arm64' ? 'aarch64' : 'x64'}@1`,
+      program: 'bin/bun',
+      options: [],
+      script: source('bun.mjs'),
+    }),
+    fromNpm('deno', 'Deno.listen, an async function per connection', {
+      title: 'Deno',
+      npm: `@deno/linux-${process.arch}-glibc@2`,
+      program: 'deno',
+      options: ['run', '--quiet', '--no-config', '--allow-net'],
+      script: source('deno.mjs'),
+    }),
     node(22),
     node(24),
     python('uvloop', 'Python, uvloop, a callback per chunk', 'uvloop_protocol.py', 'uvloop'),

@@ -52,7 +52,7 @@ export const root: string = join(here, here.endsWith('/dist/bench/') ? '../..' :
 const cli = join(root, 'dist/src/cli/main.js');
 /** What node-net runs, in whichever Node. */
 export const nodeNet: string = join(root, 'dist/bench/servers/node-net.js');
-const nodeVersion = () => `Node ${process.version}`;
+const nodeVersion = () => `Node ${process.versions.node}`;
 
 /** One of the article's programs. */
 function program(name: string, summary: string, options: readonly string[]): Server {

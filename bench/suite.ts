@@ -134,9 +134,6 @@ const TO_THREADS: Ratio = { field: 'ratioToThreads', server: 'thread-per-connect
 
 const none = (): readonly never[] => [];
 
-/** More than this in flight at once is a test of the machine's memory. */
-const MOST_BYTES_IN_FLIGHT = 256 * 2 ** 20;
-
 const ECHO: Suite = {
   name: 'echo',
   title: 'Echo',
@@ -145,15 +142,8 @@ const ECHO: Suite = {
   ratios: [TO_FLOOR, TO_THREADS],
   demand: 'busy',
   stages: (effort, most) => {
-    if (effort === 'quick') return closedLoop(connectionsEach([1, 64, 1000]), effort);
-    if (effort === 'standard') return closedLoop(connectionsEach([1, 64, 1000, most]), effort);
-    const shapes = [64, 2 ** 10, 2 ** 14, 2 ** 20].flatMap((messageBytes) =>
-      connectionsEach([1, 16, 64, 256, 1000, 10_000], { messageBytes }),
-    );
-    return closedLoop(
-      shapes.filter(({ connections, messageBytes }) => connections * messageBytes! <= MOST_BYTES_IN_FLIGHT),
-      effort,
-    );
+    const counts = { quick: [1, 64, 1000], standard: [1, 64, 1000, most], full: [1, 16, 64, 256, 1000, 10_000, most] };
+    return closedLoop(connectionsEach(counts[effort]), effort);
   },
   memory: (effort, most) => (effort === 'quick' ? [2_000] : [5_000, most]),
   servers: (programs) => [...serverTable(programs), ...peerTable(programs)],
@@ -170,6 +160,28 @@ const PIPELINED: Suite = {
     closedLoop(connectionsEach(effort === 'quick' ? [64] : [64, 1000], { inFlight: 16 }), effort, {
       rounds: effort === 'quick' ? 5 : 11,
     }),
+  memory: none,
+};
+
+/** More than this in flight at once is a test of the machine's memory. */
+const MOST_BYTES_IN_FLIGHT = 256 * 2 ** 20;
+
+const SIZES: Suite = {
+  ...ECHO,
+  name: 'sizes',
+  title: 'Echo, by size of the messages',
+  summary: 'the same with messages of 1 KiB to 1 MiB: for those the generator needs as much time as the server',
+  measure: 'capacity',
+  demand: 'any',
+  stages: (effort) => {
+    const counts = effort === 'full' ? [1, 16, 64, 256, 1000] : [64];
+    const shapes = [2 ** 10, 2 ** 14, 2 ** 20].flatMap((messageBytes) =>
+      connectionsEach(counts, { messageBytes }).filter(
+        ({ connections }) => connections * messageBytes <= MOST_BYTES_IN_FLIGHT,
+      ),
+    );
+    return closedLoop(shapes, effort);
+  },
   memory: none,
 };
 
@@ -336,6 +348,7 @@ const TRACE: Suite = {
 export const SUITES: readonly Suite[] = [
   ECHO,
   PIPELINED,
+  SIZES,
   LATENCY,
   CHURN,
   IDLE,

@@ -1,5 +1,4 @@
-// What the charts draw with: scales, ticks, marks and labels that do not lie on each other. Colours are CSS classes
-// (`s0`, `s1`, ...), so that the page decides them for light and dark; every server also has a marker shape of its own.
+// What the charts draw with: scales, ticks, marks and text. Colours and fonts are the page's: marks have classes.
 
 export type Scale = (value: number) => number;
 
@@ -23,32 +22,52 @@ export function logarithmic(domain: readonly [number, number], range: readonly [
 export function ticksTo(top: number, count: number): number[] {
   const rough = (top || 1) / count;
   const magnitude = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((factor) => factor * magnitude).find((candidate) => candidate >= rough)!;
+  const step = [1, 2, 5, 10].map((factor) => factor * magnitude).find((candidate) => candidate >= rough * 0.999)!;
   return Array.from({ length: Math.ceil(top / step - 1e-9) + 1 }, (_, i) => i * step);
 }
 
-/** The powers of ten that enclose two positive values. */
-export function decades(low: number, high: number): number[] {
+/** For a logarithmic axis: 1, 2, 5, 10, 20 and so on, from at most `low` to at least `high`, two of them at least. */
+export function logTicks(low: number, high: number): number[] {
   const first = Math.floor(Math.log10(low));
-  const last = Math.max(first + 1, Math.ceil(Math.log10(high)));
-  return Array.from({ length: last - first + 1 }, (_, i) => 10 ** (first + i));
+  const last = Math.ceil(Math.log10(high)) + 1;
+  const all = Array.from({ length: last - first + 1 }, (_, i) => [1, 2, 5].map((factor) => factor * 10 ** (first + i)));
+  const ticks = all.flat();
+  const start = ticks.findLastIndex((tick) => tick <= low * 1.0001);
+  const end = ticks.findIndex((tick) => tick >= high * 0.9999);
+  return ticks.slice(start, Math.max(start + 1, end) + 1);
 }
+
+/** Of the ticks of a logarithmic axis those that get a number: of many only the powers of ten. */
+export const isNumbered = (tick: number, ticks: readonly number[]): boolean =>
+  ticks.length <= 8 || Number.isInteger(Math.round(Math.log10(tick) * 1e6) / 1e6);
 
 export function line(x1: number, y1: number, x2: number, y2: number, kind: string): string {
   return `<line x1="${x1.toFixed(1)}" y1="${y1.toFixed(1)}" x2="${x2.toFixed(1)}" y2="${y2.toFixed(1)}" class="${kind}"/>`;
 }
 
-export function text(
-  x: number,
-  y: number,
-  content: string,
-  kind = '',
-  anchor: 'start' | 'middle' | 'end' = 'start',
-): string {
+export type Anchor = 'start' | 'middle' | 'end';
+
+export function text(x: number, y: number, content: string, kind = '', anchor: Anchor = 'start'): string {
   return `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" class="${kind}" text-anchor="${anchor}">${escapeText(content)}</text>`;
 }
 
-export function path(points: ReadonlyArray<readonly [x: number, y: number]>, kind: string): string {
+/** No narrower than the text is in any of the usual sans-serif fonts at the charts' size. */
+export const textWidth = (content: string): number => content.length * 7.3;
+
+/** Lines of at most `width`, broken at spaces. */
+export function wrapped(content: string, width: number): string[] {
+  const lines: string[] = [];
+  for (const word of content.split(' ')) {
+    const longer = lines.length === 0 ? word : `${lines.at(-1)} ${word}`;
+    if (lines.length > 0 && textWidth(longer) <= width) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
+}
+
+export type Point = readonly [x: number, y: number];
+
+export function path(points: readonly Point[], kind: string): string {
   return `<path d="M${points.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join('L')}" class="${kind}"/>`;
 }
 
@@ -56,64 +75,86 @@ export function rectangle(x: number, y: number, width: number, height: number, k
   return `<rect x="${x.toFixed(1)}" y="${y.toFixed(1)}" width="${Math.max(0, width).toFixed(1)}" height="${height.toFixed(1)}" class="${kind}"/>`;
 }
 
-/** Corners of each shape around its middle, for a radius of 1; the circle is a many-sided one. */
-const SHAPES: ReadonlyArray<ReadonlyArray<readonly [number, number]>> = [
-  Array.from({ length: 20 }, (_, i) => [Math.cos((i * Math.PI) / 10), Math.sin((i * Math.PI) / 10)] as const),
-  [
-    [-0.9, -0.9],
-    [0.9, -0.9],
-    [0.9, 0.9],
-    [-0.9, 0.9],
-  ],
-  [
-    [0, -1.15],
-    [1.05, 0.8],
-    [-1.05, 0.8],
-  ],
-  [
-    [0, -1.25],
-    [1.25, 0],
-    [0, 1.25],
-    [-1.25, 0],
-  ],
-  [
-    [0, 1.15],
-    [1.05, -0.8],
-    [-1.05, -0.8],
-  ],
+/** Everything in it shows `title` while a pointer rests on it. */
+export const titled = (title: string, content: string): string =>
+  `<g><title>${escapeText(title)}</title>${content}</g>`;
+
+const turned = (points: readonly Point[], degrees: number): Point[] => {
+  const [sin, cos] = [Math.sin((degrees * Math.PI) / 180), Math.cos((degrees * Math.PI) / 180)];
+  return points.map(([x, y]) => [x * cos - y * sin, x * sin + y * cos]);
+};
+
+const CIRCLE = Array.from(
+  { length: 20 },
+  (_, i): Point => [Math.cos((i * Math.PI) / 10), Math.sin((i * Math.PI) / 10)],
+);
+const SQUARE: Point[] = [
+  [-0.9, -0.9],
+  [0.9, -0.9],
+  [0.9, 0.9],
+  [-0.9, 0.9],
+];
+const TRIANGLE: Point[] = [
+  [0, -1.2],
+  [1.1, 0.8],
+  [-1.1, 0.8],
+];
+const CROSS: Point[] = [
+  [-0.4, -1.2],
+  [0.4, -1.2],
+  [0.4, -0.4],
+  [1.2, -0.4],
+  [1.2, 0.4],
+  [0.4, 0.4],
+  [0.4, 1.2],
+  [-0.4, 1.2],
+  [-0.4, 0.4],
+  [-1.2, 0.4],
+  [-1.2, -0.4],
+  [-0.4, -0.4],
+];
+const STAR = Array.from({ length: 10 }, (_, i): Point => {
+  const [angle, radius] = [(i * Math.PI) / 5 - Math.PI / 2, i % 2 === 0 ? 1.35 : 0.55];
+  return [radius * Math.cos(angle), radius * Math.sin(angle)];
+});
+const HOURGLASS: Point[] = [
+  [-1, -1.1],
+  [1, -1.1],
+  [-1, 1.1],
+  [1, 1.1],
 ];
 
-/** The mark of a server, hollow if its value is not one to rank by; the title is shown by a pointer resting on it. */
-export function marker(x: number, y: number, series: number, isHollow: boolean, title: string): string {
-  const corners = SHAPES[series % SHAPES.length]!.map(
-    ([dx, dy]) => `${(x + dx * 5).toFixed(1)},${(y + dy * 5).toFixed(1)}`,
+/** Corners of each shape around its middle, for a radius of 1; the circle is a many-sided one. */
+const SHAPES: ReadonlyArray<readonly Point[]> = [
+  CIRCLE,
+  SQUARE,
+  TRIANGLE,
+  turned(SQUARE, 45),
+  turned(TRIANGLE, 180),
+  STAR,
+  CROSS,
+  turned(TRIANGLE, 90),
+  HOURGLASS,
+  turned(CROSS, 45),
+  turned(TRIANGLE, -90),
+  turned(HOURGLASS, 90),
+];
+
+export function mark(x: number, y: number, shape: number, radius: number, kind: string): string {
+  const corners = SHAPES[shape % SHAPES.length]!.map(
+    ([dx, dy]) => `${(x + dx * radius).toFixed(1)},${(y + dy * radius).toFixed(1)}`,
   );
-  const kind = `marker s${series}${isHollow ? ' hollow' : ''}`;
-  return `<polygon points="${corners.join(' ')}" class="${kind}"><title>${escapeText(title)}</title></polygon>`;
+  return `<polygon points="${corners.join(' ')}" class="mark ${kind}"/>`;
 }
 
-export interface EndLabel {
-  readonly series: number;
-  readonly y: number;
+/** What an SVG element shows, and how large it is. */
+export interface Drawing {
+  readonly width: number;
+  readonly height: number;
   readonly content: string;
 }
 
-/** Labels at the right ends of lines, moved apart where they would overlap, each tied to its end by a thin line. */
-export function endLabels(x: number, labels: readonly EndLabel[], top: number, bottom: number): string {
-  const gap = 17;
-  const placed = [...labels].sort((a, b) => a.y - b.y).map((label) => ({ ...label, at: label.y }));
-  for (let i = 1; i < placed.length; i++) placed[i]!.at = Math.max(placed[i]!.at, placed[i - 1]!.at + gap);
-  const last = placed.length - 1;
-  if (last >= 0) placed[last]!.at = Math.min(placed[last]!.at, bottom);
-  for (let i = last - 1; i >= 0; i--) placed[i]!.at = Math.min(placed[i]!.at, placed[i + 1]!.at - gap);
-  return placed
-    .map(({ series, y, at, content }) => {
-      const height = Math.max(at, top);
-      return line(x + 9, y, x + 24, height, `leader s${series}`) + text(x + 28, height + 4, content);
-    })
-    .join('');
-}
-
-export function svg(width: number, height: number, description: string, content: string): string {
-  return `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escapeText(description)}">${content}</svg>`;
+/** No wider than it was drawn, so that text is as large everywhere. */
+export function svg(description: string, { width, height, content }: Drawing): string {
+  return `<svg viewBox="0 0 ${width} ${height.toFixed(0)}" style="max-width:${width}px" role="img" aria-label="${escapeText(description)}">${content}</svg>`;
 }

@@ -46,8 +46,8 @@ const COLUMNS: readonly Column[] = [
   { title: 'MiB', cell: ({ rssBytes }) => orDash(rssBytes, mebibytes) },
 ];
 
-function stageLines(results: readonly Result[], suite: SuiteReport): string[] {
-  const { shape, ranked } = results[0]!;
+/** The figures of one shape: a header, and a row for each server. */
+export function shapeTable(results: readonly Result[], suite: SuiteReport): string[][] {
   const columns = [
     ...COLUMNS,
     ...suite.ratios.map(({ field, label }) => ({
@@ -61,16 +61,21 @@ function stageLines(results: readonly Result[], suite: SuiteReport): string[] {
     result.server + (result.valid ? '' : ' *'),
     ...columns.map(({ cell }) => cell(result)),
   ]);
+  return [['server', ...columns.map(({ title }) => title)], ...rows];
+}
+
+function stageLines(results: readonly Result[], suite: SuiteReport): string[] {
+  const { shape, ranked } = results[0]!;
   return [
     shape + (ranked ? '' : ' (measures wakeups: not for ranking)'),
-    ...align([['server', ...columns.map(({ title }) => title)], ...rows]).map((line) => `  ${line}`),
+    ...align(shapeTable(results, suite)).map((line) => `  ${line}`),
     ...results.filter((result) => !result.valid).map((result) => `  * ${result.server}: ${result.whyInvalid}`),
     '',
   ];
 }
 
-function memoryLines(idle: Report['idle']): string[] {
-  if (idle.length === 0) return [];
+/** A header, and a row for each server and number of connections. */
+export function memoryTable(idle: Report['idle']): string[][] {
   const header = ['server', 'idle connections', 'user bytes each', 'kernel stack each', 'threads', 'CPU while idle'];
   const rows = idle.map((sample) => [
     sample.server,
@@ -80,16 +85,21 @@ function memoryLines(idle: Report['idle']): string[] {
     whole(sample.threads),
     percent(sample.cpuShareWhileIdle),
   ]);
+  return [header, ...rows];
+}
+
+function memoryLines(idle: Report['idle']): string[] {
+  if (idle.length === 0) return [];
   const problems = idle.filter((sample) => sample.whyIncomplete !== null);
   return [
     'Memory per idle connection, after one echo on each',
-    ...align([header, ...rows]).map((line) => `  ${line}`),
+    ...align(memoryTable(idle)).map((line) => `  ${line}`),
     ...problems.map((sample) => `  * ${sample.server}: ${sample.whyIncomplete}`),
     '',
   ];
 }
 
-function checkLines(checks: readonly SelfCheck[]): string[] {
+export function checkLines(checks: readonly SelfCheck[]): string[] {
   const slow = checks.filter(({ enough }) => !enough);
   if (checks.length === 0) return [];
   const least = Math.min(...checks.map(({ headroom }) => headroom));

@@ -297,7 +297,8 @@ describe('plan', () => {
   });
 
   test('measures no shape that would hold more than 256 MiB in flight', () => {
-    const shapes = makePlan({ ...wishes, effort: 'full' }).stages.flatMap((stage) => stage.shapes);
+    const sizes = SUITES.find(({ name }) => name === 'sizes')!;
+    const shapes = makePlan({ ...wishes, suite: sizes, effort: 'full' }).stages.flatMap((stage) => stage.shapes);
     expect(shapes).toContainEqual(shapeOf({ connections: 256, messageBytes: 2 ** 20 }));
     expect(shapes).not.toContainEqual(shapeOf({ connections: 1000, messageBytes: 2 ** 20 }));
   });

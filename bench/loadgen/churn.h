@@ -137,8 +137,10 @@ class Churn {
 
   void turn(uint64_t until) {
     const uint64_t time = now();
-    if (time > last_progress_ && time - last_progress_ > kStallNanos) fail(kServerFailed, "the server has completed no cycle for 10 seconds");
+    if (time > last_progress_ + kStallNanos) fail(kServerFailed, "the server has completed no cycle for 10 seconds");
     if (time >= next_look_) give_up_old(time);
+    const bool begun = running_ && !free_.empty();
+    if (begun) begin_free();
     const auto events = spin_ ? poller_.poll() : poller_.wait(std::min(until, next_look_));
     for (const epoll_event& event : events) {
       const size_t place = event.data.u64;
@@ -146,13 +148,13 @@ class Churn {
       // EPOLLERR and EPOLLHUP come unasked; the read then says what has happened.
       if (event.events & ~static_cast<uint32_t>(EPOLLOUT)) receive(place);
     }
-    if (running_ && !free_.empty()) begin_free();
-    else if (spin_ && events.empty()) spare_.add(now() - time);
+    if (spin_ && !begun && events.empty()) spare_.add(now() - time);
   }
 
+  /** Those that fail at once are free again for the next turn, which without --spin waits: hammering would help nobody. */
   void begin_free() {
     begun_.swap(free_);
-    for (const size_t place : begun_) begin(place);  // Those that fail at once are free again, for the next turn.
+    for (const size_t place : begun_) begin(place);
     begun_.clear();
   }
 

@@ -24,6 +24,7 @@ class Connections {
 
   size_t size() const { return connections_.size(); }
   Connection& operator[](size_t place) { return connections_[place]; }
+  const Connection& operator[](size_t place) const { return connections_[place]; }
   bool is_open(size_t place) const { return connections_[place].state == Stream::State::kOpen; }
 
   /**

@@ -43,13 +43,13 @@ class Flood {
 
   /** Ends what has been begun: whole messages, all of whose bytes come back. */
   void drain() {
+    last_progress_ = now();
     for (size_t i = 0; i < connections_.size(); i++) {
       Stream& stream = connections_[i];
       stream.queued = (stream.sent + script_.request_bytes - 1) / script_.request_bytes * script_.request_bytes;
       send(i);
     }
-    last_progress_ = now();
-    while (std::any_of(&connections_[0], &connections_[0] + connections_.size(), [&](const Stream& stream) { return !is_done(stream); })) {
+    while (!is_done()) {
       const uint64_t limit = last_progress_ + kStallNanos;
       if (now() > limit) fail(kServerFailed, "a flooder's bytes never came back in full");
       if (!step() && !spin_) Poller::sleep({&one_by_one_}, limit + 1);
@@ -65,8 +65,12 @@ class Flood {
   uint64_t returned() const { return returned_; }
 
  private:
-  bool is_done(const Stream& stream) const {
-    return stream.sent == stream.queued && stream.received == script_.due(stream.sent);
+  bool is_done() const {
+    for (size_t i = 0; i < connections_.size(); i++) {
+      const Stream& stream = connections_[i];
+      if (stream.sent < stream.queued || stream.received < script_.due(stream.sent)) return false;
+    }
+    return true;
   }
 
   void send(size_t index) {
@@ -78,7 +82,7 @@ class Flood {
   void receive(size_t index) {
     Stream& stream = connections_[index];
     const uint64_t before = stream.received;
-    const Io io = connections_.wire.receive_once(stream, index, [&](uint64_t time) { last_progress_ = time; });
+    const Io io = connections_.wire.receive_at_most(stream, index, Pattern::kLongest, [&](uint64_t time) { last_progress_ = time; });
     if (io == Io::kEnded) connections_.lost(index);
     returned_ += stream.received - before;
   }

@@ -7,7 +7,8 @@
 // stdout carries one JSON object a line, each with an `event`:
 //   connected   every connection has been tried and has had its first echo
 //   begin, end  the edges of the measured window; the server's CPU clock is read here, by this process, at these moments
-//   result      the figures
+//   result      the figures. generatorBusy is the share of its time in which the generator did something; the others are
+//               named for what they count, and what a shape adds is written in its file
 // With --idle, instead of a window: `baseline` after the first few connections and `idle` after all of them. Each waits for
 // a line (or the end) of stdin, so that the runner can look at the server while it has nothing to do.
 //

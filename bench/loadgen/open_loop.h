@@ -42,13 +42,17 @@ class OpenLoop {
   void drive(double seconds) {
     const uint64_t begin = now();
     const uint64_t end = begin + static_cast<uint64_t>(seconds * 1e9);
-    const auto moment_of = [&](uint64_t message) { return begin + static_cast<uint64_t>(static_cast<double>(message) * (1e9 / rate_)); };
+    const auto moment_of = [&](uint64_t message) {
+      return begin + static_cast<uint64_t>(static_cast<double>(message) * (1e9 / rate_));
+    };
     uint64_t next = 0;
     // A generator that is late at the end may catch up, but not forever.
     for (uint64_t time = begin; time < end || (moment_of(next) < end && time < end + kGraceNanos); time = now()) {
       size_t sent = 0;
-      for (; sent < kLongestBurst && moment_of(next) <= time && moment_of(next) < end; sent++, next++) send_next(moment_of(next));
-      if (in_flight_ > 0 && time > last_progress_ && time - last_progress_ > kStallNanos) fail(kServerFailed, "the server has echoed nothing for 10 seconds");
+      for (; sent < kLongestBurst && moment_of(next) <= time && moment_of(next) < end; sent++, next++) {
+        send_next(moment_of(next));
+      }
+      if (in_flight_ > 0 && time > last_progress_ + kStallNanos) fail(kServerFailed, "the server has echoed nothing for 10 seconds");
       turn(sent > 0, time, std::min(moment_of(next), end));
     }
     while (moment_of(next) < end) {
@@ -102,7 +106,7 @@ class OpenLoop {
 
  private:
   static constexpr size_t kLongestBurst = 32;
-  static constexpr uint64_t kGraceNanos = 100'000'000;
+  static constexpr uint64_t kGraceNanos = 1'000'000'000;
   static constexpr uint64_t kPatienceNanos = 2'000'000'000;
 
   // The bounds of what may be under way: without them a server that does not keep up would be remembered forever.
@@ -171,8 +175,9 @@ class OpenLoop {
     }
     const bool flooded = flood_.any() && flood_.step();
     if (sent || flooded || !events.empty()) return;
+    const uint64_t limit = in_flight_ > 0 ? std::min(until, last_progress_ + kStallNanos + 1) : until;
     if (spin_) spare_.add(now() - time);
-    else Poller::sleep({&connections_.poller, &flood_.poller()}, std::min(until, last_progress_ + kStallNanos + 1));
+    else Poller::sleep({&connections_.poller, &flood_.poller()}, limit);
   }
 
   const bool spin_;

@@ -31,8 +31,8 @@ struct Options {
 [[noreturn]] inline void usage(const std::string& problem) {
   std::fprintf(stderr,
                "loadgen: %s; usage: loadgen --port PORT [--host ADDRESS] [--connections N] [--size BYTES] [--in-flight K] "
-               "[--warmup SECONDS] [--seconds SECONDS] [--spin] [--server-pid PID] [--idle [--baseline N] | --rate R [--flooders N] | --churn] "
-               "[--idle-connections N] [--request TEXT --response TEXT]\n",
+               "[--warmup SECONDS] [--seconds SECONDS] [--spin] [--server-pid PID] "
+               "[--idle [--baseline N] | --rate R [--flooders N] | --churn] [--idle-connections N] [--request TEXT --response TEXT]\n",
                problem.c_str());
   std::exit(2);
 }
@@ -81,7 +81,9 @@ inline Options parse_options(int argc, char** argv) {
   if (options.idle + options.churn + (options.rate > 0) > 1) usage("--idle, --rate and --churn exclude each other");
   if (options.idle && options.idle_connections > 0) usage("--idle-connections accompany another load than --idle");
   if (options.flooders > 0 && options.rate == 0) usage("--flooders disturb the messages of --rate, which is missing");
-  if ((options.churn || options.rate > 0) && options.in_flight > 1) usage("--in-flight is for the closed loop: leave it out with --rate and --churn");
+  if ((options.churn || options.rate > 0) && options.in_flight > 1) {
+    usage("--in-flight is for the closed loop: leave it out with --rate and --churn");
+  }
   if (!options.request.empty()) options.message_bytes = options.request.size();
   if (options.baseline_connections >= options.connections) options.baseline_connections = 0;
   return options;

@@ -21,11 +21,18 @@ class Script {
   /** What connection `number` sends from stream position `position` on: `Pattern::kLongest` bytes of it. */
   const char* outgoing(size_t number, uint64_t position) const { return sent_.at(number, position); }
 
-  /** How many bytes may have come back once `sent` have left: an echo comes while its message is being sent, an answer to a whole request. */
+  /**
+   * How many bytes may have come back once `sent` have left: an echo comes while its message is still being sent, an answer to a
+   * whole request.
+   */
   uint64_t due(uint64_t sent) const { return echoes_ ? sent : sent / request_bytes * response_bytes; }
 
-  /** Ends the program unless `bytes` are what must come back from stream position `received` on. `name` and `place` tell a person which connection it is. */
-  void verify(const char* name, size_t place, size_t number, uint64_t sent, uint64_t received, const char* bytes, size_t size) const {
+  /**
+   * Ends the program unless `bytes` are what must come back to connection `number` from stream position `received` on. `name` and
+   * `place` tell a person which one it is.
+   */
+  void verify(const char* name, size_t place, size_t number, uint64_t sent, uint64_t received, const char* bytes,
+              size_t size) const {
     const uint64_t differs = expected_.mismatch(number, received, bytes, size);
     const uint64_t allowed = due(sent);
     const uint64_t wrong = std::min(differs, allowed);

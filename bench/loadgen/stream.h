@@ -55,14 +55,14 @@ class Wire {
 
   /** One recv(2). What has come is verified and counted, then `take(time)` is called with the moment at which it was here. */
   template <class Take>
-  Io receive_once(Stream& stream, size_t place, Take take) {
-    const ssize_t size = ::recv(stream.fd, received_.data(), received_.size(), 0);
+  Io receive_at_most(Stream& stream, size_t place, size_t most, Take take) {
+    const ssize_t size = ::recv(stream.fd, received_.data(), most, 0);
     if (size > 0) {
       const uint64_t time = now();
       script.verify(name_, place, first_ + place, stream.sent, stream.received, received_.data(), static_cast<size_t>(size));
       stream.received += static_cast<uint64_t>(size);
       take(time);
-      return static_cast<size_t>(size) == received_.size() ? Io::kMore : Io::kSome;
+      return static_cast<size_t>(size) == most ? Io::kMore : Io::kSome;
     }
     if (size < 0 && errno == EAGAIN) return Io::kNothing;
     if (size < 0 && errno == EINTR) return Io::kMore;
@@ -75,7 +75,7 @@ class Wire {
   Io receive(Stream& stream, size_t place, Take take) {
     bool any = false;
     for (;;) {
-      const Io io = receive_once(stream, place, take);
+      const Io io = receive_at_most(stream, place, kReceiveBytes, take);
       if (io == Io::kNothing && any) return Io::kSome;
       if (io != Io::kMore) return io;
       any = true;

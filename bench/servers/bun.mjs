@@ -1,48 +1,32 @@
 // The server in Bun: `Bun.listen`, one set of handlers for all connections. Bun turns Nagle's delay off and raises the
-// descriptor limit by itself; how much of a write the kernel took, and what to do with the rest, it leaves to its user.
+// descriptor limit by itself, and closes a connection when its peer has ended; that is not seen of a peer that is not read
+// from, so nothing is owed by then. How much of a write the kernel took, and the rest of it, are its user's affair.
 
 import { parseArgs } from 'node:util';
 
 const { values } = parseArgs({ options: { port: { type: 'string' }, host: { type: 'string', default: '127.0.0.1' } } });
 
-/** Writes what is owed to a peer; once it has taken all, it is read again, or the connection ends if the peer had ended. */
-function pay(socket) {
-  const { rest } = socket.data;
-  if (rest === null) return;
-  const written = socket.write(rest);
-  if (written < rest.byteLength) {
-    if (written > 0) socket.data.rest = rest.subarray(written);
-    return;
-  }
-  socket.data.rest = null;
-  if (socket.data.ended) socket.end();
-  else socket.resume();
-}
-
 Bun.listen({
   hostname: values.host,
   port: Number(values.port),
-  allowHalfOpen: true,
   socket: {
-    open(socket) {
-      socket.data = { rest: null, ended: false };
-    },
     data(socket, chunk) {
-      const { data } = socket;
-      if (data.rest !== null) {
-        // What had been read before the pause took effect.
-        data.rest = Buffer.concat([data.rest, chunk]);
-        return;
-      }
-      const written = socket.write(chunk);
+      const written = Math.max(socket.write(chunk), 0);
       if (written === chunk.byteLength) return;
-      data.rest = Buffer.from(chunk.subarray(Math.max(written, 0)));
+      // A copy, because Bun lends the chunk for the time of this call only.
+      socket.data = Buffer.from(chunk.subarray(written));
       socket.pause();
     },
-    drain: pay,
-    end(socket) {
-      if (socket.data.rest === null) socket.end();
-      else socket.data.ended = true;
+    drain(socket) {
+      const rest = socket.data;
+      if (rest === undefined) return;
+      const written = Math.max(socket.write(rest), 0);
+      if (written < rest.byteLength) {
+        socket.data = rest.subarray(written);
+      } else {
+        socket.data = undefined;
+        socket.resume();
+      }
     },
     error() {}, // Of that connection, which is closed.
   },

@@ -1,0 +1,67 @@
+// What figures say, in words that are true of any figures.
+
+import { whole } from '../format.ts';
+import type { Result } from '../results.ts';
+import { roleOf } from './cast.ts';
+
+/** Where no figure counts. */
+export const NOTHING = 'There is no valid figure to show here.';
+
+export type Valued = readonly [server: string, value: number];
+
+/** Of results that count; from the most to the least, or from the least to the most. */
+export function ranked(
+  results: readonly Result[],
+  figure: (result: Result) => number | null | undefined,
+  first: 'most' | 'least' = 'most',
+): Valued[] {
+  return results
+    .filter((result) => result.valid)
+    .map((result) => [result.server, figure(result)] as const)
+    .filter((pair): pair is Valued => pair[1] !== null && pair[1] !== undefined)
+    .sort(([, a], [, b]) => (first === 'most' ? b - a : a - b));
+}
+
+/** The best of onewait. */
+export const oursOf = (values: readonly Valued[]): Valued | undefined =>
+  values.find(([server]) => roleOf(server) === 'ours');
+
+/** a, b and c. */
+export function listed(items: readonly string[]): string {
+  if (items.length < 2) return items.join('');
+  return `${items.slice(0, -1).join(', ')} and ${items.at(-1)}`;
+}
+
+/** Of many the first, the last, the best of onewait and what it is compared with, in their order, each with its value. */
+export function standings(values: readonly Valued[], format: (value: number) => string): string {
+  const named = new Set<Valued | undefined>([
+    values[0],
+    values.at(-1),
+    oursOf(values),
+    values.find(([server]) => roleOf(server) === 'floor'),
+    values.find(([server]) => roleOf(server) === 'threads'),
+  ]);
+  const shown = values.length <= 4 ? values : values.filter((value) => named.has(value));
+  const items = shown.map(([server, value]) => `${server} ${format(value)}`);
+  const of = shown.length === values.length ? '' : ` (${shown.length} of ${values.length})`;
+  return listed(items) + of;
+}
+
+/** 200 µs, 1.2 ms, 3 s. */
+export function duration(micros: number): string {
+  const short = (value: number) => Number(value.toPrecision(value >= 100 ? 3 : 2)).toLocaleString('en-US');
+  if (micros >= 1e6) return `${short(micros / 1e6)} s`;
+  return micros >= 1e4 ? `${short(micros / 1e3)} ms` : `${micros >= 100 ? whole(micros) : short(micros)} µs`;
+}
+
+/** 210 k. */
+export const thousands = (value: number): string =>
+  value === 0
+    ? '0'
+    : value >= 1e6
+      ? `${Number((value / 1e6).toPrecision(3))} M`
+      : value >= 1e3
+        ? `${Number((value / 1e3).toPrecision(3))} k`
+        : `${Number(value.toPrecision(3))}`;
+
+export const times = (ratio: number): string => (ratio >= 9.95 ? whole(ratio) : ratio.toFixed(2));
