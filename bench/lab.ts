@@ -6,8 +6,9 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Child, Children } from './children.ts';
 import type { Pinning } from './machine.ts';
-import { HOST, type Server } from './servers.ts';
+import { type Address, HOST, type Server } from './servers.ts';
 import type { Talk } from './suite.ts';
+import type { Target } from './target.ts';
 
 const READY_WITHIN_MS = 15_000;
 /** A server that keeps connections longer than this keeps them for good, and the next sample will say what that costs. */
@@ -33,25 +34,33 @@ export interface Lab {
   readonly signal: AbortSignal;
 }
 
-export interface RunningServer {
-  readonly server: Server;
-  readonly port: number;
+/** A server that can be asked. */
+export interface Reachable extends Address {
+  readonly server: { readonly name: string };
+  /** Null of one that somebody else has started: nothing is known of it but what it answers. */
+  readonly process: Child | null;
+}
+
+export interface RunningServer extends Reachable {
   readonly process: Child;
 }
 
+export const isOurs = (server: Reachable): server is RunningServer => server.process !== null;
+
 let lastPort = 7000 + (process.pid % 1000);
 
-/** A port below the ephemeral range, where no outgoing connection can have taken it. */
+/** A port below the ephemeral range, where no outgoing connection can have taken it, and another one for each that asks. */
 async function freePort(): Promise<number> {
   for (;;) {
     lastPort = lastPort >= 9900 ? 7000 : lastPort + 1;
+    const port = lastPort;
     const probe = createServer();
     const free = await new Promise<boolean>((resolve) => {
-      probe.once('error', () => resolve(false)).listen(lastPort, HOST, () => resolve(true));
+      probe.once('error', () => resolve(false)).listen(port, HOST, () => resolve(true));
     });
     if (!free) continue;
     await new Promise((resolve) => probe.close(resolve));
-    return lastPort;
+    return port;
   }
 }
 
@@ -60,17 +69,18 @@ const tailOf = (child: Child): string => {
   return tail === '' ? '' : `; its stderr ends with: ${tail.split('\n').slice(-5).join(' | ')}`;
 };
 
-/** 0 when it has ended. */
-export function descriptorsOf(running: RunningServer): number {
+/** 0 when it has ended, or is not ours. */
+export function descriptorsOf({ process }: Reachable): number {
+  if (process === null) return 0;
   try {
-    return readdirSync(`/proc/${running.process.pid}/fd`).length;
+    return readdirSync(`/proc/${process.pid}/fd`).length;
   } catch {
     return 0;
   }
 }
 
 /** Waits until the server has closed its side of the connections that a sample left behind: the next one would share the core with that. */
-export async function closed(running: RunningServer, descriptorsBefore: number): Promise<void> {
+export async function closed(running: Reachable, descriptorsBefore: number): Promise<void> {
   const deadline = Date.now() + CLOSED_WITHIN_MS;
   while (descriptorsOf(running) > descriptorsBefore && Date.now() < deadline) await delay(5);
 }
@@ -85,8 +95,9 @@ export async function startServer(
   lab: Pick<Lab, 'children' | 'pinning' | 'signal'>,
   server: Server,
   cpus: readonly number[] = coresFor(lab, server),
+  at: Address | null = null,
 ): Promise<RunningServer> {
-  const port = await freePort();
+  const { host, port } = at ?? { host: HOST, port: await freePort() };
   let isReady: () => void = () => {};
   const ready = new Promise<void>((resolve) => {
     isReady = resolve;
@@ -95,7 +106,7 @@ export async function startServer(
     if (server.ready.test(line)) isReady();
   };
   if (lab.signal.aborted) throw new Interrupted();
-  const command = [server.command, ...server.args(port)];
+  const command = [server.command, ...server.args({ host, port })];
   const process = lab.children.start(command, cpus, onLine, server.env, server.mostTasks);
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<string>((resolve) => {
@@ -108,7 +119,14 @@ export async function startServer(
     if (lab.signal.aborted) throw new Interrupted();
     throw new SampleFailure(`${server.name} did not start: ${problem}${tailOf(process)}`);
   }
-  return { server, port, process };
+  return { server, host, port, process };
+}
+
+/** Starts a server of ours; one that runs elsewhere is taken as it is. */
+export async function reach(lab: Lab, server: Server | Target): Promise<Reachable> {
+  return 'command' in server
+    ? startServer(lab, server)
+    : { server, host: server.host, port: server.port, process: null };
 }
 
 /** Runs `body` against a fresh server and ends that, whatever happens. */
@@ -141,11 +159,12 @@ export type GeneratorEvent = Readonly<Record<string, unknown>> & { readonly even
  */
 export async function generate(
   lab: Lab,
-  running: RunningServer,
+  { server, host, port, process }: Reachable,
   args: readonly string[],
   onEvent: (event: GeneratorEvent, goOn: () => void) => void,
 ): Promise<void> {
-  const where = ['--host', HOST, '--port', `${running.port}`, '--server-pid', `${running.process.pid}`];
+  const watched = process === null ? [] : ['--server-pid', `${process.pid}`];
+  const where = ['--host', host, '--port', `${port}`, ...watched];
   const spin = spins(lab) ? ['--spin'] : [];
   const talk = lab.talk === null ? [] : ['--request', lab.talk.request, '--response', lab.talk.response];
   const command = [join(lab.programs, 'loadgen'), ...where, ...spin, ...talk, ...args];
@@ -154,15 +173,13 @@ export async function generate(
     onEvent(JSON.parse(line) as GeneratorEvent, () => generator.writeLine());
   });
   // A dead server is noticed by the generator as a closed connection; ending the generator as well covers the idle one.
-  void running.process.ended.then(() => generator.end());
+  void process?.ended.then(() => generator.end());
   const ending = await generator.ended;
   if (lab.signal.aborted) throw new Interrupted();
   if (generator.exitCode === 0) return;
   // The generator sees the connections go before this process hears of the server's end.
-  await Promise.race([running.process.ended, new Promise((resolve) => setTimeout(resolve, 300))]);
-  const { name } = running.server;
-  if (running.process.ending !== null) {
-    throw new SampleFailure(`${name} died (${running.process.ending})${tailOf(running.process)}`);
-  }
-  throw new SampleFailure(`${name}: the load generator gave up (${ending})${tailOf(generator)}`);
+  if (process !== null) await Promise.race([process.ended, new Promise((resolve) => setTimeout(resolve, 300))]);
+  if (process !== null && process.ending !== null)
+    throw new SampleFailure(`${server.name} died (${process.ending})${tailOf(process)}`);
+  throw new SampleFailure(`${server.name}: the load generator gave up (${ending})${tailOf(generator)}`);
 }

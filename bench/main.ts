@@ -9,6 +9,7 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildAll } from './builds.ts';
 import { Children } from './children.ts';
+import { compare } from './compare.ts';
 import { learnAnswer, startRates } from './exchange.ts';
 import { formatList, install } from './installation.ts';
 import { Interrupted, type Lab, SampleFailure } from './lab.ts';
@@ -21,8 +22,10 @@ import { Progress } from './progress.ts';
 import { formatPage } from './report.ts';
 import { makeReport, type Outcome, type Report } from './results.ts';
 import { Runner } from './runner.ts';
+import { serve } from './serve.ts';
 import { isAvailable, isCommand, type Server } from './servers.ts';
 import { formatTable } from './table.ts';
+import { located, type Target } from './target.ts';
 
 function fail(message: string): never {
   process.stderr.write(`onewait bench: ${message}\n`);
@@ -39,10 +42,11 @@ function requireWritable(folder: string, isOurs: boolean): void {
   }
 }
 
-function requireTools({ programs, suites }: Options): void {
+function requireTools({ programs, suites, serve }: Options): void {
   for (const tool of ['taskset', 'setpriv']) {
     if (!isCommand(tool)) fail(`needs ${tool}: install util-linux (apt-get install util-linux)`);
   }
+  if (serve !== null) return;
   if (suites.some(({ path }) => path !== null) && !isCommand('wrk'))
     fail('needs wrk, the client of the suite exchange: apt-get install wrk');
   const generator = join(programs, 'loadgen');
@@ -61,12 +65,24 @@ function write(report: Report, options: Options): void {
 /** A suite that is about to be measured. */
 interface Task {
   readonly plan: Plan;
-  readonly servers: readonly Server[];
+  readonly servers: ReadonlyArray<Server | Target>;
   readonly lab: Lab;
+}
+
+async function find(target: Target): Promise<Target> {
+  try {
+    return await located(target);
+  } catch (error) {
+    return fail(`cannot find --target ${target.host}: ${(error as Error).message}`);
+  }
 }
 
 /** What is to be measured, with what it needs started. Servers that are not available are told, and left out. */
 async function prepare(lab: Lab, plans: readonly Plan[], options: Options, skipped: string[]): Promise<Task[]> {
+  if (options.target !== null) {
+    const target = await find(options.target);
+    return plans.map((plan) => ({ plan, servers: [target], lab }));
+  }
   const tasks: Task[] = [];
   for (const plan of plans) {
     const { suite } = plan;
@@ -85,20 +101,54 @@ async function prepare(lab: Lab, plans: readonly Plan[], options: Options, skipp
   return tasks;
 }
 
-async function measure(options: Options, machine: Machine, plans: readonly Plan[]): Promise<number> {
-  const interruption = new AbortController();
-  const children = new Children();
-  let exitCode = 0;
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.on(signal, () => {
-      exitCode = 128 + osConstants.signals[signal];
-      interruption.abort();
-      void children.endAll();
-    });
+/** Ends all children at SIGINT and SIGTERM, and says so by its signal and its exit code. */
+class Interruption {
+  readonly children: Children = new Children();
+  exitCode = 0;
+  readonly #controller = new AbortController();
+
+  constructor() {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      process.on(signal, () => {
+        this.exitCode = 128 + osConstants.signals[signal];
+        this.#controller.abort();
+        void this.children.endAll();
+      });
+    }
   }
 
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+}
+
+/** Serves until it is interrupted; returns the exit code. */
+async function serveAlone(
+  { programs }: Options,
+  { pinning }: Machine,
+  { server, at }: NonNullable<Options['serve']>,
+): Promise<number> {
+  const interruption = new Interruption();
+  const { children, signal } = interruption;
+  try {
+    const problems = await buildAll([server].filter(isPeer));
+    if (problems.has(server.name)) fail(problems.get(server.name)!);
+    await serve({ children, pinning, programs, talk: null, signal }, server, at);
+  } catch (error) {
+    if (error instanceof SampleFailure) fail(error.message);
+    if (!(error instanceof Interrupted)) throw error;
+  } finally {
+    await children.endAll();
+  }
+  return interruption.exitCode;
+}
+
+async function measure(options: Options, machine: Machine, plans: readonly Plan[]): Promise<number> {
+  const interruption = new Interruption();
+  const { children } = interruption;
   const { pinning } = machine;
-  if (pinning === null) process.stderr.write('onewait bench: there is one core only: not pinned, no sample is valid\n');
+  if (pinning === null && options.target === null)
+    process.stderr.write('onewait bench: there is one core only: not pinned, no sample is valid\n');
   const lab: Lab = { children, pinning, programs: options.programs, talk: null, signal: interruption.signal };
   const outcomes: Outcome[] = [];
   const skipped: string[] = [];
@@ -119,11 +169,11 @@ async function measure(options: Options, machine: Machine, plans: readonly Plan[
     await children.endAll();
   }
   const interrupted = interruption.signal.aborted;
-  const report = makeReport(machine, outcomes, { interrupted, skipped });
+  const report = makeReport(machine, outcomes, { interrupted, skipped, target: options.target });
   write(report, options);
   if (interrupted) {
     process.stderr.write('onewait bench: interrupted; nothing that was measured is valid\n');
-    return exitCode;
+    return interruption.exitCode;
   }
   process.stdout.write(`${formatTable(report)}\n`);
   return outcomes.some(({ run }) => run.failures.size > 0) ? 1 : 0;
@@ -132,24 +182,27 @@ async function measure(options: Options, machine: Machine, plans: readonly Plan[
 // A reader that has gone (`| head`) wants no more output, and no complaint either.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
 
-const defaultPrograms = fileURLToPath(new URL('./bin', import.meta.url));
-const machine = describeMachine(process.argv.slice(1).join(' '));
-const most = mostConnections(machine);
-const options = parseOptions(process.argv, {
-  programs: defaultPrograms,
-  mostConnections: most,
-});
-if (options.list) {
-  const rows = new Map(
-    options.suites.flatMap((suite) => suite.servers(options.programs, 0)).map((row) => [row.name, row]),
-  );
-  process.stdout.write(`${formatList([...rows.values()])}\n`);
-} else if (options.install !== null) {
-  process.exitCode = (await install(options.programs, options.install)) ? 0 : 1;
-} else {
+/** Measures or serves as `argv` says; returns the exit code. */
+async function main(argv: readonly string[]): Promise<number> {
+  if (argv[2] === 'compare') return compare(argv.slice(3));
+  const machine = describeMachine(argv.slice(1).join(' '));
+  const most = mostConnections(machine);
+  const programs = fileURLToPath(new URL('./bin', import.meta.url));
+  const options = parseOptions(argv, { programs, mostConnections: most });
+  if (options.list) {
+    const rows = new Map(
+      options.suites.flatMap((suite) => suite.servers(options.programs, 0)).map((row) => [row.name, row]),
+    );
+    process.stdout.write(`${formatList([...rows.values()])}\n`);
+    return 0;
+  }
+  if (options.install !== null) return (await install(options.programs, options.install)) ? 0 : 1;
   requireTools(options);
+  if (options.serve !== null) return serveAlone(options, machine, options.serve);
   if (options.json !== null) requireWritable(dirname(resolve(options.json)), false);
   if (options.out !== null) requireWritable(options.out, true);
   const plans = options.suites.map((suite) => makePlan({ ...options, suite, mostConnections: most }));
-  process.exitCode = await measure(options, machine, plans);
+  return measure(options, machine, plans);
 }
+
+process.exitCode = await main(process.argv);

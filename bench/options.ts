@@ -1,8 +1,9 @@
 // The command line of the benchmark. Wrong usage is one line on stderr and exit code 2.
 
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import type { Server } from './servers.ts';
+import { type Address, HOST, type Server } from './servers.ts';
 import { type Effort, SUITES, type Suite } from './suite.ts';
+import { parseAddress, type Target, unwatched } from './target.ts';
 
 export interface Options {
   readonly suites: readonly Suite[];
@@ -21,6 +22,10 @@ export interface Options {
   readonly json: string | null;
   readonly out: string | null;
   readonly programs: string;
+  /** What is measured instead of servers that are started here. */
+  readonly target: Target | null;
+  /** What is served instead of measuring. */
+  readonly serve: { readonly server: Server; readonly at: Address } | null;
 }
 
 function numberIn(low: number, high: number, whole: boolean): (text: string) => number {
@@ -43,11 +48,39 @@ function parseSuites(text: string): readonly Suite[] {
   });
 }
 
+function parseTarget(text: string): Address {
+  const address = parseAddress(text);
+  if (address === null) throw new InvalidArgumentError('It must be a host and a port, as in 10.0.0.2:7000.');
+  return address;
+}
+
 /** Two columns, indented. */
 function columns(rows: ReadonlyArray<readonly [string, string]>): string {
   const width = Math.max(...rows.map(([name]) => name.length));
   return rows.map(([name, summary]) => `  ${name.padEnd(width)}  ${summary}`).join('\n');
 }
+
+/** A command whose wrong usage is one line, and throws. */
+export function commandOf(name: string): Command {
+  return new Command(name)
+    .allowExcessArguments(false)
+    .configureOutput({
+      outputError: (text, write) =>
+        write(
+          `onewait bench: ${text
+            .replace(/^error: /, '')
+            .trim()
+            .replaceAll('\n', ' ')}\n`,
+        ),
+    })
+    .exitOverride();
+}
+
+/** What has nothing to do with serving. */
+const MEASURING = [
+  ...['suite', 'quick', 'full', 'servers', 'connections', 'size', 'inFlight', 'seconds', 'rounds', 'json', 'out'],
+  ...['peers', 'list', 'install', 'target'],
+];
 
 interface Facts {
   readonly programs: string;
@@ -57,7 +90,7 @@ interface Facts {
 export function parseOptions(argv: readonly string[], facts: Facts): Options {
   const tables = new Map(SUITES.map((suite) => [suite, suite.servers(facts.programs, 0)]));
   const count = numberIn(1, facts.mostConnections, true);
-  const command = new Command('npm run bench --')
+  const command = commandOf('npm run bench --')
     .description('Measures servers: one pinned to a core, the load generator on another.')
     .option('--suite <suites>', "what to measure, separated by commas, or 'all'", parseSuites, [SUITES[0]!])
     .addOption(new Option('--quick', 'about a minute instead of five').conflicts('full'))
@@ -79,6 +112,17 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
       'write report.html, a page with charts, and its main chart, headline.svg and .png, to this folder',
     )
     .option('--programs <folder>', 'where the compiled C++ programs are', facts.programs)
+    .addOption(
+      new Option('--target <host:port>', 'measure a server that echoes there, and that this machine does not watch')
+        .argParser(parseTarget)
+        .conflicts(['servers', 'peers', 'list', 'install']),
+    )
+    .option('--name <name>', 'what the server of --target is called')
+    .addOption(
+      new Option('--serve <server>', 'measure nothing: serve, for a --target on another machine').conflicts(MEASURING),
+    )
+    .option('--port <port>', 'where to --serve (default: 7000)', numberIn(1, 65535, true))
+    .option('--host <address>', `where to --serve; 0.0.0.0 lets other machines in (default: ${HOST})`)
     .addHelpText('after', () => {
       const servers = (peers: boolean) =>
         columns(
@@ -89,20 +133,11 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
       const suites = columns(SUITES.map(({ name, summary }) => [name, summary]));
       return `\nSuites:\n${suites}\n\nServers:\n${servers(false)}\n\nPeers, with --peers or by name in --servers:\n${servers(true)}`;
     })
-    .allowExcessArguments(false)
-    .configureOutput({
-      outputError: (text, write) =>
-        write(
-          `onewait bench: ${text
-            .replace(/^error: /, '')
-            .trim()
-            .replaceAll('\n', ' ')}\n`,
-        ),
-    })
-    .exitOverride();
+    .addHelpText('after', '\nTwo reports of --json are compared by: npm run bench -- compare BEFORE.json AFTER.json');
   const chosen = (): readonly Suite[] => command.opts().suite;
   const namesOf = (rows: readonly Server[]) => [...new Set(rows.map(({ name }) => name))];
   const rowsOf = (suites: readonly Suite[]) => suites.flatMap((suite) => tables.get(suite)!);
+  const echoing = new Map(rowsOf(SUITES.filter(({ path }) => path === null)).map((server) => [server.name, server]));
   const allPeers = namesOf(rowsOf(SUITES).filter(({ peer }) => peer === true));
   /** The names of those to measure, if there are such servers. */
   const selected = (): readonly string[] => {
@@ -125,7 +160,17 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     command.parse(argv);
     requireOneOf('server in what is measured', selected(), namesOf(rowsOf(chosen())));
     requireOneOf('peer', toInstall() ?? [], allPeers);
-    const { seconds, inFlight, size } = command.opts();
+    const { seconds, inFlight, size, target, name, serve, host, port } = command.opts();
+    const demanding = chosen().filter(({ anyServer }) => !anyServer);
+    if (target !== undefined && demanding.length > 0) {
+      const others = SUITES.filter(({ anyServer }) => anyServer).map((suite) => suite.name);
+      const refused = demanding.map((suite) => suite.name).join(', ');
+      command.error(`--target: ${refused} must start the servers: choose from ${others.join(', ')}.`);
+    }
+    if (name !== undefined && target === undefined) command.error('--name is for the server of a --target.');
+    if ((host !== undefined || port !== undefined) && serve === undefined)
+      command.error('--host and --port are for --serve.');
+    requireOneOf('server that echoes', serve === undefined ? [] : [serve], [...echoing.keys()]);
     if (chosen().some(({ path }) => path !== null)) {
       if (seconds !== undefined && !Number.isInteger(seconds))
         command.error('The client of this suite is wrk, which counts whole --seconds.');
@@ -137,8 +182,9 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     throw error;
   }
   const values = command.opts();
+  const { target, serve } = values;
   return {
-    suites: chosen(),
+    suites: target === undefined ? chosen() : chosen().map(unwatched),
     effort: values.quick ? 'quick' : values.full ? 'full' : 'standard',
     servers: selected(),
     list: values.list ?? false,
@@ -151,5 +197,10 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     json: values.json ?? null,
     out: values.out ?? null,
     programs: values.programs,
+    target: target === undefined ? null : { ...target, name: values.name ?? `${target.host}:${target.port}` },
+    serve:
+      serve === undefined
+        ? null
+        : { server: echoing.get(serve)!, at: { host: values.host ?? HOST, port: values.port ?? 7000 } },
   };
 }

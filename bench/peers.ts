@@ -113,7 +113,7 @@ export function peerTable(programs: string): readonly Peer[] {
     return {
       ...common(name, summary),
       command,
-      args: (port) => [...runtime.options, runtime.script, ...address(port)],
+      args: (at) => [...runtime.options, runtime.script, ...address(at)],
       files: [runtime.script],
       version: () => versionOf(runtime.title, command, '--version'),
       debian: [],
@@ -133,7 +133,7 @@ export function peerTable(programs: string): readonly Peer[] {
     ...common(name, summary),
     command: PYTHON,
     // Without -B it would leave compiled modules beside the sources.
-    args: (port) => ['-B', source(file), ...address(port)],
+    args: (at) => ['-B', source(file), ...address(at)],
     files: [source(file)],
     version: () =>
       module === null
@@ -181,7 +181,7 @@ export function peerTable(programs: string): readonly Peer[] {
     {
       ...common('java-threads', 'Java, a thread per connection with blocking streams'),
       command: 'java',
-      args: (port) => ['-cp', classes, 'JavaThreads', ...address(port)],
+      args: (at) => ['-cp', classes, 'JavaThreads', ...address(at)],
       files: [join(classes, 'JavaThreads.class')],
       version: () => versionOf('Java', 'javac', '--version'),
       debian: ['default-jdk-headless'],

@@ -7,20 +7,13 @@ import { percent } from './format.ts';
 import { type IdleSample, SETTLE_MS } from './idle.ts';
 import type { Machine } from './machine.ts';
 import type { Plan } from './plan.ts';
+import { type ReportedSample, ratiosOf, VALUES } from './ratios.ts';
 import type { Run } from './runner.ts';
 import { BUSY_ENOUGH, LATEST_MICROS, ON_TIME, type Sample } from './sample.ts';
 import { isRanked, type Shape, titleOf } from './shape.ts';
-import {
-  type LatencyMicros,
-  latencyMicros,
-  median,
-  mergeCounts,
-  microsAt,
-  pairedRatios,
-  type Spread,
-  spread,
-} from './stats.ts';
-import { type Demand, type Measure, RATIO_FIELDS, type Ratio, type RatioField, type Suite } from './suite.ts';
+import { type LatencyMicros, latencyMicros, median, mergeCounts, microsAt, type Spread, spread } from './stats.ts';
+import { type Demand, type Measure, RATIO_FIELDS, type Ratio, type RatioField } from './suite.ts';
+import type { Target } from './target.ts';
 
 /** Shares of all latencies, and the microseconds within which they lie: what the chart of latencies draws. */
 export type Percentiles = ReadonlyArray<readonly [quantile: number, micros: number]>;
@@ -86,13 +79,7 @@ export interface Report {
   readonly complete: boolean;
   readonly results: readonly Result[];
   readonly idle: ReadonlyArray<IdleSample & { readonly suite: string }>;
-  readonly samples: ReadonlyArray<
-    Omit<Sample, 'latencyCounts' | 'repeat' | 'shape'> & {
-      readonly suite: string;
-      readonly shape: string;
-      readonly p99Micros: number;
-    }
-  >;
+  readonly samples: readonly ReportedSample[];
   readonly selfChecks: readonly SelfCheck[];
   /** Servers that were not measured, and how to have them. */
   readonly skipped: readonly string[];
@@ -100,13 +87,6 @@ export interface Report {
 
 /** How much faster than the best server the generator must be. */
 const HEADROOM = 1.2;
-
-/** From samples to the values that ratios are of. */
-const VALUES: Readonly<Record<Measure, (sample: Sample) => number>> = {
-  rate: (sample) => sample.roundTripsPerSecond,
-  capacity: (sample) => sample.roundTrips / sample.serverCpuSeconds,
-  p99: (sample) => microsAt(sample.latencyCounts, 0.99),
-};
 
 /** Memory at this number of connections, or at the nearest that was measured. */
 function idleOf(idle: readonly IdleSample[], server: string, connections: number): IdleSample | undefined {
@@ -128,25 +108,28 @@ function groupOf(run: Run, server: string, shape: Shape): Group {
 /** Closer together towards the end, where they matter. */
 const QUANTILES = [0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999, 1];
 
-function ratiosOf(run: Run, { measure, ratios }: Suite, server: string, shape: Shape): Map<RatioField, number[]> {
-  const byRound = (group: Group) => new Map(group.counting.map((sample) => [sample.round, VALUES[measure](sample)]));
-  const own = byRound(groupOf(run, server, shape));
-  return new Map(
-    ratios.map(({ field, server: reference, difference }) => {
-      const group = groupOf(run, reference ?? server, { ...shape, ...difference });
-      return [field, pairedRatios(own, byRound(group))];
-    }),
-  );
+function reported(suite: string, { latencyCounts, repeat: _repeat, shape, ...sample }: Sample): ReportedSample {
+  return { ...sample, suite, shape: titleOf(shape), p99Micros: microsAt(latencyCounts, 0.99) };
 }
 
-function resultOf(run: Run, plan: Plan, server: string, shape: Shape, interrupted: boolean): Result {
+function resultOf(
+  run: Run,
+  samples: readonly ReportedSample[],
+  plan: Plan,
+  server: string,
+  shape: Shape,
+  interrupted: boolean,
+): Result {
   const { all, counting } = groupOf(run, server, shape);
   const shown = counting.length > 0 ? counting : all;
   const rates = shown.map((sample) => sample.roundTripsPerSecond);
   const counts = mergeCounts(shown.map((sample) => sample.latencyCounts));
   const pacing = shown.flatMap((sample) => sample.pacing ?? []);
   const floods = shown.flatMap((sample) => sample.floodBytesPerSecond ?? []);
-  const ratios = ratiosOf(run, plan.suite, server, shape);
+  const { measure, ratios: wanted } = plan.suite;
+  const ratios = new Map(
+    wanted.map((ratio) => [ratio.field, ratiosOf(samples, VALUES[measure], ratio, server, shape)]),
+  );
   const ofRatios = <T>(value: (ratios: readonly number[]) => T | null) =>
     Object.fromEntries(RATIO_FIELDS.map((field) => [field, value(ratios.get(field) ?? [])])) as {
       [Field in RatioField]: T | null;
@@ -161,8 +144,8 @@ function resultOf(run: Run, plan: Plan, server: string, shape: Shape, interrupte
     shape: titleOf(shape),
     ...shape,
     roundTripsPerSecond: median(rates),
-    serverCpuMicrosPerRoundTrip: median(shown.map((sample) => sample.serverCpuMicrosPerRoundTrip)),
-    serverBusy: median(shown.map((sample) => sample.serverBusy)),
+    serverCpuMicrosPerRoundTrip: median(shown.flatMap((sample) => sample.serverCpuMicrosPerRoundTrip ?? [])),
+    serverBusy: median(shown.flatMap((sample) => sample.serverBusy ?? [])),
     generatorBusy: median(shown.map((sample) => sample.generatorBusy)),
     latencyMicros: latencyMicros(counts),
     percentiles: counts.length === 0 ? [] : QUANTILES.map((quantile) => [quantile, microsAt(counts, quantile)]),
@@ -171,8 +154,8 @@ function resultOf(run: Run, plan: Plan, server: string, shape: Shape, interrupte
     rssBytesPerConnection: idle?.rssBytesPerConnection ?? null,
     rssConnections: idle?.connections ?? null,
     kernelStackBytesPerConnection: idle?.kernelStackBytesPerConnection ?? null,
-    rssBytes: median(shown.map((sample) => sample.rssBytes)),
-    threads: median(shown.map((sample) => sample.threads)),
+    rssBytes: median(shown.flatMap((sample) => sample.rssBytes ?? [])),
+    threads: median(shown.flatMap((sample) => sample.threads ?? [])),
     ...ofRatios(median),
     valid,
     whyInvalid: interrupted ? 'interrupted' : (failure ?? (valid ? null : lastProblem)),
@@ -182,7 +165,7 @@ function resultOf(run: Run, plan: Plan, server: string, shape: Shape, interrupte
     established: all.length === 0 ? null : Math.max(...all.map((sample) => sample.established)),
     spread: {
       roundTripsPerSecond: spread(rates),
-      p99: spread(shown.map(VALUES.p99)),
+      p99: spread(shown.map(({ latencyCounts }) => microsAt(latencyCounts, 0.99))),
       ...ofRatios(spread),
     },
   };
@@ -204,6 +187,7 @@ const VALIDITY: Readonly<Record<Demand, string>> = {
   busy: `the server was at least ${percent(BUSY_ENOUGH)} busy (CPU time of its whole process over wall time); at 1 connection wakeups are measured: shown, not ranked`,
   waits: `either the server was at least ${percent(BUSY_ENOUGH)} busy or the other core was not: who waits is what is compared`,
   any: "the server's CPU time is what is compared",
+  unwatched: `the generator was less than ${percent(BUSY_ENOUGH)} busy: what limited the server is not known`,
   'on-time': `in an open loop at least ${percent(ON_TIME)} of the messages were answered in time and 99 of 100 were sent no later than ${LATEST_MICROS} µs after they should have been`,
 };
 
@@ -230,6 +214,20 @@ function describeSuite({ suite, stages }: Plan, { shapes }: Run): Record<string,
   };
 }
 
+/** What is to be known where the server is not watched. */
+function describeTarget({ pinning }: Machine, { name, host, port }: Target): Record<string, string> {
+  const generator =
+    pinning === null ? 'generator not pinned' : `generator pinned to CPU ${pinning.generatorCpu}, where it polls`;
+  const address = `${host}:${port}`;
+  return {
+    cores: `${generator}; the server was not watched`,
+    server: `${name === address ? '' : `${name}, at `}${address}, which was not started here: its CPU time, threads and memory are not known`,
+    order: 'the same server throughout, warmed up before each stage',
+    latency:
+      'of a closed loop from the first attempt to send a message to its complete return; percentiles of all counting windows together',
+  };
+}
+
 function describeMethod({ pinning }: Machine): Record<string, string> {
   return {
     cores:
@@ -250,16 +248,24 @@ export interface Outcome {
   readonly run: Run;
 }
 
+export interface Circumstances {
+  readonly interrupted: boolean;
+  readonly skipped: readonly string[];
+  /** What was measured instead of servers that are started here. */
+  readonly target?: Target | null;
+}
+
 export function makeReport(
   machine: Machine,
   outcomes: readonly Outcome[],
-  { interrupted, skipped }: { readonly interrupted: boolean; readonly skipped: readonly string[] },
+  { interrupted, skipped, target }: Circumstances,
 ): Report {
-  const results = outcomes.flatMap(({ plan, servers, run }) =>
+  const samples = outcomes.map(({ plan, run }) => run.samples.map((sample) => reported(plan.suite.name, sample)));
+  const results = outcomes.flatMap(({ plan, servers, run }, i) =>
     run.shapes.flatMap((shape) =>
       servers
         .filter((server) => run.failures.has(server) || interrupted || groupOf(run, server, shape).all.length > 0)
-        .map((server) => resultOf(run, plan, server, shape, interrupted)),
+        .map((server) => resultOf(run, samples[i]!, plan, server, shape, interrupted)),
     ),
   );
   return {
@@ -268,18 +274,11 @@ export function makeReport(
       return { name, title, measure, ratios, method: describeSuite(plan, run) };
     }),
     machine,
-    method: describeMethod(machine),
+    method: target ? describeTarget(machine, target) : describeMethod(machine),
     complete: !interrupted && outcomes.every(({ run }) => run.failures.size === 0),
     results,
     idle: outcomes.flatMap(({ plan, run }) => run.idle.map((sample) => ({ ...sample, suite: plan.suite.name }))),
-    samples: outcomes.flatMap(({ plan, run }) =>
-      run.samples.map(({ latencyCounts, repeat: _repeat, shape, ...sample }) => ({
-        ...sample,
-        suite: plan.suite.name,
-        shape: titleOf(shape),
-        p99Micros: microsAt(latencyCounts, 0.99),
-      })),
-    ),
+    samples: samples.flat(),
     selfChecks: outcomes.flatMap(({ plan }) => selfChecksOf(results.filter(({ suite }) => suite === plan.suite.name))),
     skipped,
   };

@@ -10,7 +10,7 @@
 
 import { connectionsOf, percent, whole } from './format.ts';
 import { type IdleSample, measureIdle } from './idle.ts';
-import { type Lab, type RunningServer, SampleFailure, startServer } from './lab.ts';
+import { type Lab, type Reachable, reach, SampleFailure } from './lab.ts';
 import { idleSeconds, type Plan, sampleSeconds, warmupSeconds } from './plan.ts';
 import type { Progress } from './progress.ts';
 import { type Sample, takeSample, warmUp } from './sample.ts';
@@ -18,6 +18,7 @@ import type { Server } from './servers.ts';
 import { type Shape, titleOf } from './shape.ts';
 import { median } from './stats.ts';
 import type { Pace, Stage } from './suite.ts';
+import type { Target } from './target.ts';
 
 const MOST_REPEATS = 2;
 
@@ -38,15 +39,18 @@ interface Measured extends Stage {
   readonly title: string;
 }
 
+/** What can be asked: a server that is started here, or one that runs already. */
+type Subject = Server | Target;
+
 export class Runner {
   readonly run: Run = emptyRun();
   readonly #lab: Lab;
   readonly #plan: Plan;
-  readonly #servers: readonly Server[];
+  readonly #servers: readonly Subject[];
   readonly #progress: Progress;
   #repeatsLeft = 0;
 
-  constructor(lab: Lab, plan: Plan, servers: readonly Server[], progress: Progress) {
+  constructor(lab: Lab, plan: Plan, servers: readonly Subject[], progress: Progress) {
     this.#lab = lab;
     this.#plan = plan;
     this.#servers = servers;
@@ -97,28 +101,29 @@ export class Runner {
     const stage = this.#fix(planned);
     if (stage === null) return;
     this.run.shapes.push(...stage.shapes);
-    const running = new Map<Server, RunningServer>();
+    const running = new Map<Subject, Reachable>();
     this.#repeatsLeft = Math.ceil((stage.rounds * stage.shapes.length * this.#servers.length) / 2);
     try {
       for (const server of this.#servers) {
         await this.#attempt(server, `${stage.title}, warming up: ${server.name}`, warmupSeconds(stage), async () => {
-          const started = await startServer(this.#lab, server);
+          const started = await reach(this.#lab, server);
           running.set(server, started);
           await warmUp(this.#lab, started, stage.shapes[0]!, stage.warmupSeconds);
         });
       }
       for (let round = 0; round < stage.rounds; round++) await this.#round(stage, round, running);
     } finally {
-      await Promise.all([...running.values()].map(({ process }) => process.end()));
+      await Promise.all([...running.values()].map(({ process }) => process?.end()));
     }
   }
 
-  async #round(stage: Measured, round: number, running: ReadonlyMap<Server, RunningServer>): Promise<void> {
+  async #round(stage: Measured, round: number, running: ReadonlyMap<Subject, Reachable>): Promise<void> {
     const first = round % this.#servers.length;
     for (const server of [...this.#servers.slice(first), ...this.#servers.slice(0, first)]) {
       const start = round % stage.shapes.length;
       for (const shape of [...stage.shapes.slice(start), ...stage.shapes.slice(0, start)]) {
-        if (shape.connections + shape.idleConnections > (server.mostConnections ?? Number.POSITIVE_INFINITY)) continue;
+        const most = 'command' in server ? server.mostConnections : undefined;
+        if (shape.connections + shape.idleConnections > (most ?? Number.POSITIVE_INFINITY)) continue;
         const what = `${titleOf(shape)}, round ${round + 1} of ${stage.rounds}: ${server.name}`;
         await this.#attempt(server, what, sampleSeconds(stage, shape), async () => {
           for (let repeats = 0; ; repeats++) {
@@ -138,6 +143,7 @@ export class Runner {
     const title = `idle, ${connectionsOf(connections)}`;
     this.#progress.begin(title);
     const measured = this.#servers
+      .filter((server) => 'command' in server)
       .filter(({ name }) => !this.run.failures.has(name))
       .map((server) =>
         this.#guard(server, title, async () => {
@@ -148,7 +154,7 @@ export class Runner {
     this.#progress.advance(idleSeconds(connections, this.#servers.length));
   }
 
-  async #attempt(server: Server, what: string, plannedSeconds: number, measure: () => Promise<void>): Promise<void> {
+  async #attempt(server: Subject, what: string, plannedSeconds: number, measure: () => Promise<void>): Promise<void> {
     if (!this.run.failures.has(server.name)) {
       this.#progress.begin(what);
       await this.#guard(server, what, measure);
@@ -157,7 +163,7 @@ export class Runner {
   }
 
   /** A server that fails is left out; the others go on. */
-  async #guard(server: Server, what: string, measure: () => Promise<void>): Promise<void> {
+  async #guard(server: Subject, what: string, measure: () => Promise<void>): Promise<void> {
     try {
       await measure();
     } catch (error) {

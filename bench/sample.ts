@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { percent, whole } from './format.ts';
 import { footprintOf } from './idle.ts';
-import { closed, descriptorsOf, generate, type Lab, type RunningServer, spins } from './lab.ts';
+import { closed, descriptorsOf, generate, isOurs, type Lab, type Reachable, type RunningServer, spins } from './lab.ts';
 import { isRanked, type Shape } from './shape.ts';
 import type { LatencyCounts } from './stats.ts';
 import type { Demand, Stage, Suite } from './suite.ts';
@@ -31,14 +31,15 @@ export interface Window {
   readonly roundTrips: number;
   readonly seconds: number;
   readonly roundTripsPerSecond: number;
-  readonly serverCpuSeconds: number;
-  readonly serverBusy: number;
+  /** Null where the server is not watched. */
+  readonly serverCpuSeconds: number | null;
+  readonly serverBusy: number | null;
   readonly generatorBusy: number;
   /** Of the generator's core, by whatever runs there. */
   readonly otherCoreBusy: number;
-  /** Of the server, at the end of the window, with all its connections. */
-  readonly rssBytes: number;
-  readonly threads: number;
+  /** Of the server, at the end of the window, with all its connections; null where it is not watched. */
+  readonly rssBytes: number | null;
+  readonly threads: number | null;
   readonly latencyCounts: LatencyCounts;
   /** Null of a closed loop. */
   readonly pacing: Pacing | null;
@@ -57,7 +58,7 @@ export interface Sample extends Window, Verdict {
   readonly server: string;
   readonly shape: Shape;
   readonly round: number;
-  readonly serverCpuMicrosPerRoundTrip: number;
+  readonly serverCpuMicrosPerRoundTrip: number | null;
 }
 
 /** Below this the server was waiting, and the sample measures whatever it waited for. */
@@ -93,6 +94,10 @@ export function judge(window: Window, shape: Shape, isPinned: boolean, demand: D
   if (window.roundTrips === 0) return no('no round trip was completed in the window', true);
   if (!isPinned) return no('not pinned: server and generator shared their cores', false);
   if (window.pacing !== null) return judgePacing(window.pacing, window.generatorBusy);
+  if (window.serverBusy === null)
+    return window.generatorBusy < BUSY_ENOUGH
+      ? { valid: true, whyInvalid: null, repeat: false }
+      : no(`the generator was ${percent(window.generatorBusy)} busy: it was the limit`, true);
   const waits = isRanked(shape) && window.serverBusy < BUSY_ENOUGH;
   if (waits && demand === 'waits' && window.otherCoreBusy >= BUSY_ENOUGH)
     return no(
@@ -135,24 +140,26 @@ function generatorArgs(shape: Shape): string[] {
 }
 
 /** The generator's window: its edges are where it says, after the lead. */
-async function generatorWindow(lab: Lab, running: RunningServer, shape: Shape, seconds: Seconds): Promise<Window> {
+async function generatorWindow(lab: Lab, running: Reachable, shape: Shape, seconds: Seconds): Promise<Window> {
   const args = [...generatorArgs(shape), '--warmup', `${seconds.leadSeconds}`, '--seconds', `${seconds.seconds}`];
   let fields: Record<string, unknown> = {};
   let before: CoreTime = { busy: 0, all: 0 };
   let otherCoreBusy = 0;
-  let footprint = { rssBytes: 0, threads: 0 };
+  let footprint: Pick<Window, 'rssBytes' | 'threads'> = { rssBytes: null, threads: null };
   await generate(lab, running, args, (event) => {
     fields = { ...fields, ...event };
     const now = coreTime(lab.pinning?.generatorCpu);
     if (event.event === 'begin') before = now;
     if (event.event !== 'end') return;
     otherCoreBusy = (now.busy - before.busy) / Math.max(1, now.all - before.all);
-    footprint = footprintOf(running.process.pid);
+    if (running.process !== null) footprint = footprintOf(running.process.pid);
   });
   const reported = fields as unknown as Window & Pacing;
   const { rssBytes, threads } = footprint;
   return {
     ...reported,
+    serverCpuSeconds: running.process === null ? null : reported.serverCpuSeconds,
+    serverBusy: running.process === null ? null : reported.serverBusy,
     // A polling generator leaves nothing of its core, whatever it has to do.
     otherCoreBusy: spins(lab) ? reported.generatorBusy : otherCoreBusy,
     rssBytes,
@@ -178,7 +185,7 @@ async function wrkWindow(
 }
 
 /** Load that is not looked at, but for what comes back. */
-export async function warmUp(lab: Lab, running: RunningServer, shape: Shape, seconds: number): Promise<void> {
+export async function warmUp(lab: Lab, running: Reachable, shape: Shape, seconds: number): Promise<void> {
   const closedLoop = { ...shape, rate: null, churn: false, flooders: 0, idleConnections: 0 };
   await generatorWindow(lab, running, closedLoop, { leadSeconds: 0, seconds });
   if (shape.churn) await generatorWindow(lab, running, shape, { leadSeconds: 0, seconds: seconds / 2 });
@@ -186,21 +193,21 @@ export async function warmUp(lab: Lab, running: RunningServer, shape: Shape, sec
 
 export async function takeSample(
   lab: Lab,
-  running: RunningServer,
+  running: Reachable,
   shape: Shape,
   stage: Seconds,
   round: number,
   { path, demand }: Suite,
 ): Promise<Sample> {
   const descriptors = descriptorsOf(running);
-  const window = await (path === null
-    ? generatorWindow(lab, running, shape, stage)
-    : wrkWindow(lab, running, shape, stage, path));
+  const window = await (path !== null && isOurs(running)
+    ? wrkWindow(lab, running, shape, stage, path)
+    : generatorWindow(lab, running, shape, stage));
   await closed(running, descriptors);
   const { server, process } = running;
-  const verdict = judge(window, shape, lab.pinning !== null, demand);
+  const verdict = judge(window, shape, lab.pinning !== null || process === null, demand);
   // What the server said about its own trouble (threads it could not create) explains more than the connections it closed.
-  const complaint = window.connectionErrors > 0 ? (process.stderrTail.trim().split('\n').at(-1) ?? '') : '';
+  const complaint = window.connectionErrors > 0 ? (process?.stderrTail.trim().split('\n').at(-1) ?? '') : '';
   return {
     ...verdict,
     whyInvalid: complaint === '' ? verdict.whyInvalid : `${verdict.whyInvalid}; it said: ${complaint}`,
@@ -214,7 +221,7 @@ export async function takeSample(
     seconds: window.seconds,
     roundTripsPerSecond: window.roundTripsPerSecond,
     serverCpuSeconds: window.serverCpuSeconds,
-    serverCpuMicrosPerRoundTrip: window.roundTrips === 0 ? 0 : (window.serverCpuSeconds / window.roundTrips) * 1e6,
+    serverCpuMicrosPerRoundTrip: cpuMicrosPerRoundTrip(window),
     serverBusy: window.serverBusy,
     generatorBusy: window.generatorBusy,
     otherCoreBusy: window.otherCoreBusy,
@@ -224,6 +231,11 @@ export async function takeSample(
     pacing: window.pacing === null ? null : pacingOf(window.pacing),
     floodBytesPerSecond: window.floodBytesPerSecond,
   };
+}
+
+function cpuMicrosPerRoundTrip({ serverCpuSeconds, roundTrips }: Window): number | null {
+  if (serverCpuSeconds === null) return null;
+  return roundTrips === 0 ? 0 : (serverCpuSeconds / roundTrips) * 1e6;
 }
 
 const pacingOf = ({ intendedRate, achievedRate, lateMicrosP99, unsent, unanswered }: Pacing): Pacing => ({

@@ -1,7 +1,7 @@
 // The servers that can be measured: one row each, in peers.ts those that are somebody else's. The rest of the benchmark
 // knows no server but those that others are compared with.
 //
-// Every server takes the port it is told, on 127.0.0.1, prints a line that `ready` matches when it accepts connections, and
+// Every server listens where it is told, prints a line that `ready` matches when it accepts connections, and
 // ends on SIGTERM.
 
 import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
@@ -9,12 +9,18 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+/** Where a server listens. */
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
 export interface Server {
   readonly name: string;
   readonly summary: string;
   /** A path, or a name to be found on PATH. */
   readonly command: string;
-  readonly args: (port: number) => readonly string[];
+  readonly args: (at: Address) => readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /** Files without which it cannot run, besides the command. */
   readonly files?: readonly string[];
@@ -33,10 +39,11 @@ export interface Server {
   readonly peer?: true;
 }
 
+/** Where servers listen unless they are asked for from elsewhere. */
 export const HOST = '127.0.0.1';
 
 export const listening: RegExp = /^listening on /m;
-export const address = (port: number): readonly string[] => ['--port', `${port}`, '--host', HOST];
+export const address = ({ host, port }: Address): readonly string[] => ['--port', `${port}`, '--host', host];
 
 const here = fileURLToPath(new URL('.', import.meta.url));
 /** The project's folder; this file is in bench/ of it, or compiled in dist/bench/. */
@@ -53,7 +60,7 @@ function program(name: string, summary: string, options: readonly string[]): Ser
     name,
     summary,
     command: process.execPath,
-    args: (port) => [cli, 'article', name, ...address(port), ...options],
+    args: (at) => [cli, 'article', name, ...address(at), ...options],
     files: [cli],
     ready: listening,
     install: "build it with 'node native/setup.mjs'",
@@ -89,7 +96,7 @@ export function serverTable(programs: string): readonly Server[] {
     name: `onewait-${style}`,
     summary,
     command: process.execPath,
-    args: (port) => [cli, 'echo', ...address(port), '--style', style],
+    args: (at) => [cli, 'echo', ...address(at), '--style', style],
     files: [cli],
     ready: listening,
     version: nodeVersion,
@@ -102,7 +109,7 @@ export function serverTable(programs: string): readonly Server[] {
       name: 'node-net',
       summary: "Node's net module, a callback per chunk",
       command: process.execPath,
-      args: (port) => [nodeNet, ...address(port)],
+      args: (at) => [nodeNet, ...address(at)],
       files: [nodeNet],
       ready: listening,
       version: nodeVersion,
@@ -143,7 +150,7 @@ export function pollerTable(programs: string): readonly Server[] {
     ...difference,
     name: `onewait-${poller}`,
     summary: `onewait on ${poller}, a generator per connection`,
-    args: (port) => [...yielding.args(port), '--poller', poller],
+    args: (at) => [...yielding.args(at), '--poller', poller],
   });
   // FD_SETSIZE descriptors, those that Node has open among them: select(2).
   return [floor!, on('epoll'), on('poll'), on('select', { mostConnections: 980 })];
@@ -174,7 +181,7 @@ export function coresTable(): readonly Server[] {
     name,
     summary,
     command: process.execPath,
-    args: (port) => [several, ...address(port), `--${kind}`, `${count}`],
+    args: (at) => [several, ...address(at), `--${kind}`, `${count}`],
     files: [several],
     ready: listening,
     severalCores: true,

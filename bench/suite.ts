@@ -50,9 +50,10 @@ export type Measure = 'rate' | 'capacity' | 'p99';
 /**
  * When a sample counts. `busy`: the server was never waiting, or whatever it waited for would have been measured. `waits`: it may wait, for
  * waiting is what is compared, unless the generator is why. `any`: it may wait for anything, for its CPU time is compared. `on-time`: it
- * answered at the rate it was asked at, and was asked on time.
+ * answered at the rate it was asked at, and was asked on time. `unwatched`: nothing is known of the server, so whenever the generator was not the
+ * limit.
  */
-export type Demand = 'busy' | 'waits' | 'any' | 'on-time';
+export type Demand = 'busy' | 'waits' | 'any' | 'on-time' | 'unwatched';
 
 /** An open loop's rate, as a share of what one of the servers can do in a closed loop. */
 export interface Pace {
@@ -90,6 +91,8 @@ export interface Suite {
   readonly memory: (effort: Effort, mostConnections: number) => readonly number[];
   /** The servers; `rates` is the port of the rates service, for those that ask it. */
   readonly servers: (programs: string, rates: number) => readonly Server[];
+  /** Whether it compares whatever echoes, and not what only servers of its own have. */
+  readonly anyServer: boolean;
   /** What a suite whose servers do not echo asks for with GET. */
   readonly path: string | null;
 }
@@ -144,6 +147,7 @@ const ECHO: Suite = {
   },
   memory: (effort, most) => (effort === 'quick' ? [2_000] : [5_000, most]),
   servers: (programs) => [...serverTable(programs), ...peerTable(programs)],
+  anyServer: true,
   path: null,
 };
 
@@ -247,6 +251,7 @@ const IDLE: Suite = {
   },
   memory: none,
   servers: pollerTable,
+  anyServer: false,
 };
 
 const MEMORY: Suite = {
@@ -255,6 +260,7 @@ const MEMORY: Suite = {
   title: 'Memory per idle connection',
   summary: 'what a connection costs while nothing happens on it',
   stages: none,
+  anyServer: false,
 };
 
 const FAIR: Suite = {
@@ -282,6 +288,7 @@ const THREADS_LIMIT: Suite = {
   memory: (effort, most) =>
     (effort === 'quick' ? [6_000] : [1_000, 2_000, 4_000, 6_000, 12_000, most]).filter((count) => count <= most),
   servers: taskLimitTable,
+  anyServer: false,
 };
 
 const CORES: Suite = {
@@ -294,6 +301,7 @@ const CORES: Suite = {
   stages: (effort) => closedLoop(connectionsEach([256]), effort),
   memory: none,
   servers: coresTable,
+  anyServer: false,
 };
 
 const EXCHANGE: Suite = {
@@ -318,6 +326,7 @@ const EXCHANGE: Suite = {
     ),
   memory: none,
   servers: (_programs, rates) => exchangeTable(rates),
+  anyServer: false,
   path: '/convert?amount=12.50&base=EUR&target=PLN',
 };
 
@@ -333,6 +342,7 @@ const TRACE: Suite = {
   stages: (effort) => closedLoop(connectionsEach(effort === 'quick' ? [64] : [64, 1000]), effort),
   memory: none,
   servers: tracedTable,
+  anyServer: false,
 };
 
 export const SUITES: readonly Suite[] = [

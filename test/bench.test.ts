@@ -642,7 +642,7 @@ describe('command', () => {
     const own = children.start(['sleep', '60'], [], () => {});
     const lab = { children, pinning: null, programs, talk: null, signal: new AbortController().signal };
     const { port } = server.address() as { port: number };
-    const window = await runWrk(lab, { server: RATES, port, process: own }, '/', 2, 1);
+    const window = await runWrk(lab, { server: RATES, host: '127.0.0.1', port, process: own }, '/', 2, 1);
     await children.endAll();
     server.close();
     expect(window.connectionErrors).toBe(window.roundTrips);

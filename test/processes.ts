@@ -23,6 +23,7 @@ const PACKAGES: Record<string, string> = {
   wrk: 'wrk',
   '/usr/bin/chromium': 'chromium',
   tmux: 'tmux',
+  haproxy: 'haproxy',
 };
 
 /** Fails, saying what to install, unless every program is there. */

@@ -39,14 +39,15 @@ export interface EchoOptions {
   host: string;
   style: 'yield' | 'await';
   poller: PollerName;
+  reusePort?: boolean | undefined;
   trace?: string | undefined;
 }
 
 /** Serves until SIGINT or SIGTERM. Returns the signal's exit code. */
 export function echoServer(options: EchoOptions): Promise<number> {
-  const { port, host, poller, trace } = options;
+  const { port, host, poller, reusePort, trace } = options;
   const main = function* (stop: AbortSignal): Coroutine<void> {
-    const listener = yield* tcp.listen({ host, port });
+    const listener = yield* tcp.listen({ host, port, reusePort });
     const server = spawn(options.style === 'yield' ? serve(listener) : () => serveAsync(listener), { name: 'accept' });
     announce(`listening on ${listener.address.address}:${listener.address.port}`);
     try {

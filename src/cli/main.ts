@@ -56,6 +56,10 @@ program
     new Option('--style <style>', 'generators or async functions').choices(['yield', 'await']).default('yield'),
   )
   .addOption(new Option('--poller <poller>', 'the blocking call').choices(['epoll', 'poll', 'select']).default('epoll'))
+  .option(
+    '--reuse-port',
+    'share the port with other processes that do so, and its connections with them (SO_REUSEPORT)',
+  )
   .option('--trace <file>', 'record what happens to descriptors and tasks')
   .action(async (options) => {
     try {
