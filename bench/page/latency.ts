@@ -88,7 +88,7 @@ export function saturatedFigure({ results, cast }: Findings): Figure {
   const measured = headline.filter(isMeasured);
   const values = ranked(measured, p99, 'least');
   const connections = connectionsOf(headline[0]?.connections ?? 0);
-  const title = `How long does a message take when ${connections} ask for all a server can do?`;
+  const title = `How long does a message take when ${connections} ask as fast as they are answered?`;
   const caption =
     values.length === 0
       ? NOTHING
