@@ -63,7 +63,7 @@ function quantityOf({ measure }: SuiteReport, { churn, messageBytes }: Result): 
   };
 }
 
-export const countAxis = (counts: readonly number[]): Axis => ({
+const countAxis = (counts: readonly number[]): Axis => ({
   title: 'connections (logarithmic)',
   ticks: counts.map((at) => ({ at, label: whole(at) })),
   scale: (range) => logarithmic([counts[0]!, counts.at(-1)!], range),
