@@ -231,6 +231,7 @@ describe('its sentences', () => {
   test('do not count what does not count', () => {
     const isValid = (server: string) => server !== 'onewait-yield';
     expect(headlineFigure(reportOf('echo', { isValid }))!.caption).toContain('onewait-await reaches 90 %');
+    expect(captionOf(reportOf('echo', { isValid }), /How many round trips/)).not.toContain('onewait-yield');
   });
 
   test('quote no latency of a server that missed the rate, and say where it ends', () => {
