@@ -1,7 +1,7 @@
 // How long messages take: by percentile, and by the rate at which they are sent.
 
 import { connectionsOf, whole } from '../format.ts';
-import type { Result, SuiteReport } from '../results.ts';
+import type { Percentiles, Result, SuiteReport } from '../results.ts';
 import { escapeText, isNumbered, linear, logarithmic, logTicks, mark, svg, ticksTo } from '../svg.ts';
 import type { Cast, Look } from './cast.ts';
 import { distinct, type Figure, type Findings, isHollow } from './figure.ts';
@@ -39,7 +39,7 @@ function microsAxis(values: readonly number[]): Axis {
   };
 }
 
-const shown = ({ percentiles }: Result): ReadonlyArray<readonly [number, number]> =>
+const shown = ({ percentiles }: Result): Percentiles =>
   percentiles.filter(([quantile, micros]) => quantile <= LAST_QUANTILE && micros > 0);
 
 const isMeasured = (result: Result): boolean => shown(result).length > 0;
@@ -88,7 +88,7 @@ export function saturatedFigure({ results, cast }: Findings): Figure {
   const measured = headline.filter(isMeasured);
   const values = ranked(measured, p99, 'least');
   const connections = connectionsOf(headline[0]?.connections ?? 0);
-  const title = `How long does a message take when ${connections} ask for all a server can do?`;
+  const title = `How long does a message take when ${connections} ask as fast as they are answered?`;
   const caption =
     values.length === 0
       ? NOTHING

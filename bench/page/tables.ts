@@ -35,20 +35,21 @@ export function suiteTables({ suite, results }: Findings, idle: Report['idle']):
   return `<h3>${escapeText(suite.title)}</h3>${tables.join('')}${memory}${definitions(suite.method)}`;
 }
 
-export function selfChecks({ selfChecks: checks }: Report): string {
+export function selfChecks({ selfChecks: checks, suites }: Report): string {
   if (checks.length === 0) return '';
   const slow = checks.filter(({ enough }) => !enough).length;
   const verdict =
     slow === 0
       ? 'The generator could have asked for more than the best server did, everywhere'
       : `In ${slow} of ${checks.length} shapes the best server did nearly as much as the generator can ask for: it may be faster than shown`;
-  const rows = checks.map(({ shape, server, headroom, enough }) => [
+  const rows = checks.map(({ suite, shape, server, headroom, enough }) => [
+    suites.find(({ name }) => name === suite)?.title ?? suite,
     shape,
     server,
     `${headroom.toFixed(2)} ×`,
     enough ? 'yes' : 'no',
   ]);
-  return `<h2>Was the load generator fast enough?</h2><p>${verdict}.</p>${table([['shape', 'best server', 'headroom', 'enough'], ...rows])}`;
+  return `<h2>Was the load generator fast enough?</h2><p>${verdict}.</p>${table([['suite', 'shape', 'best server', 'headroom', 'enough'], ...rows])}`;
 }
 
 export function missing({ results, idle, skipped }: Report): string {
