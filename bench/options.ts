@@ -137,7 +137,7 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
   const chosen = (): readonly Suite[] => command.opts().suite;
   const namesOf = (rows: readonly Server[]) => [...new Set(rows.map(({ name }) => name))];
   const rowsOf = (suites: readonly Suite[]) => suites.flatMap((suite) => tables.get(suite)!);
-  const echoing = new Map(rowsOf(SUITES.filter(({ path }) => path === null)).map((server) => [server.name, server]));
+  const echoing = SUITES.filter(({ path }) => path === null);
   const allPeers = namesOf(rowsOf(SUITES).filter(({ peer }) => peer === true));
   /** The names of those to measure, if there are such servers. */
   const selected = (): readonly string[] => {
@@ -170,7 +170,7 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     if (name !== undefined && target === undefined) command.error('--name is for the server of a --target.');
     if ((host !== undefined || port !== undefined) && serve === undefined)
       command.error('--host and --port are for --serve.');
-    requireOneOf('server that echoes', serve === undefined ? [] : [serve], [...echoing.keys()]);
+    requireOneOf('server that echoes', serve === undefined ? [] : [serve], namesOf(rowsOf(echoing)));
     if (chosen().some(({ path }) => path !== null)) {
       if (seconds !== undefined && !Number.isInteger(seconds))
         command.error('The client of this suite is wrk, which counts whole --seconds.');
@@ -183,6 +183,7 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
   }
   const values = command.opts();
   const { target, serve } = values;
+  const served = echoing.flatMap((suite) => suite.servers(values.programs, 0)).find((server) => server.name === serve);
   return {
     suites: target === undefined ? chosen() : chosen().map(unwatched),
     effort: values.quick ? 'quick' : values.full ? 'full' : 'standard',
@@ -199,8 +200,6 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     programs: values.programs,
     target: target === undefined ? null : { ...target, name: values.name ?? `${target.host}:${target.port}` },
     serve:
-      serve === undefined
-        ? null
-        : { server: echoing.get(serve)!, at: { host: values.host ?? HOST, port: values.port ?? 7000 } },
+      served === undefined ? null : { server: served, at: { host: values.host ?? HOST, port: values.port ?? 7000 } },
   };
 }

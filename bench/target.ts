@@ -26,8 +26,6 @@ export async function located(target: Target): Promise<Target> {
 export function unwatched(suite: Suite): Suite {
   return {
     ...suite,
-    // Nothing is beside it.
-    ratios: [],
     measure: suite.measure === 'capacity' ? 'rate' : suite.measure,
     demand: suite.demand === 'on-time' ? 'on-time' : 'unwatched',
     stages: (effort, most) =>

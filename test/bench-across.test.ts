@@ -1,7 +1,7 @@
 // The benchmark across machines, which are network namespaces here: `--serve` on one and `--target` on another, and the recipe of
 // bench/README.md for several hosts behind HAProxy, with the configuration that stands there. No figure decides anything here.
 
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,6 +14,8 @@ const document = readFileSync(join(root, 'bench/README.md'), 'utf8');
 const main = join(root, 'dist/bench/main.js');
 const programs = mkdtempSync(join(tmpdir(), 'onewait-across-'));
 
+afterAll(() => rmSync(programs, { recursive: true, force: true }));
+
 /** The words of a line of the document. */
 function documented(line: string): string[] {
   expect(document).toContain(`    ${line}\n`);
@@ -24,6 +26,51 @@ function compile(name: string, source: string): void {
   const flags = ['-std=c++20', '-O1', '-pthread', join(root, source), '-o', join(programs, name)];
   execFileSync(process.env.CXX ?? 'c++', flags);
 }
+
+describe('the command line', () => {
+  const complaintOf = (...args: readonly string[]) => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], { encoding: 'utf8' });
+    expect([status, stdout]).toEqual([2, '']);
+    expect(stderr).toMatch(/^onewait bench: [^\n]*\n$/);
+    return stderr;
+  };
+
+  test.each(['memory', 'threads-limit', 'exchange', 'trace', 'idle', 'cores'])(
+    'the suite %s, which must start its servers, refuses a --target',
+    (suite) => {
+      expect(complaintOf('--target', '10.0.0.2:7000', '--suite', suite)).toContain(`${suite} must start the servers`);
+    },
+  );
+
+  test.each([
+    [['--target', '10.0.0.2'], 'a host and a port'],
+    [['--target', '10.0.0.2:0'], 'a host and a port'],
+    [['--target', '10.0.0.2:7000', '--servers', 'raw-epoll'], 'cannot be used with'],
+    [['--name', 'x'], '--name is for'],
+    [['--port', '7000'], '--host and --port are for --serve'],
+    [['--serve', 'nonsense'], "'nonsense': choose from raw-epoll"],
+    [['--serve', 'exchange-blocking'], 'There is no server that echoes'],
+    [['--serve', 'raw-epoll', '--suite', 'echo'], 'cannot be used with'],
+  ])('answers %j with one line and exit code 2', (args, complaint) => {
+    expect(complaintOf(...args)).toContain(complaint);
+  });
+
+  test('a name that has no address is said', () => {
+    const { status, stderr } = spawnSync(process.execPath, [main, '--target', 'nowhere.invalid:7000']);
+    expect(status).toBe(1);
+    expect(`${stderr}`).toMatch(/^onewait bench: cannot find --target nowhere\.invalid: [^\n]*\n$/);
+  });
+
+  test('a served server that ends by itself is an error with its last words', async () => {
+    const folder = mkdtempSync(join(programs, 'dying-'));
+    const script = `#!/bin/sh\necho "listening on $4:$2"\necho 'my last words' >&2\nexit 9\n`;
+    writeFileSync(join(folder, 'raw-epoll'), script, { mode: 0o755 });
+    const server = new Child(process.execPath, [main, '--programs', folder, '--serve', 'raw-epoll', '--port', '7102']);
+    const { code, stderr } = await server.end();
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^onewait bench: raw-epoll .*exit code 9.*my last words\n$/);
+  });
+});
 
 const reason = whyNoNetwork();
 
@@ -41,7 +88,6 @@ describe.skipIf(reason !== null)(`across machines${reason === null ? '' : `, not
   afterAll(() => {
     forget();
     process.off('exit', forget);
-    rmSync(programs, { recursive: true, force: true });
   });
 
   const start = (host: string, ...command: readonly string[]) => new Child(...network.on(host, ...command));
@@ -77,7 +123,6 @@ describe.skipIf(reason !== null)(`across machines${reason === null ? '' : `, not
         serverCpuMicrosPerRoundTrip: null,
         rssBytes: null,
         threads: null,
-        ratioToRawEpoll: null,
       },
     ]);
     expect(report.results[0]!.roundTripsPerSecond).toBeGreaterThan(0);
