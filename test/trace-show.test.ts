@@ -164,6 +164,18 @@ describe('onewait trace show', () => {
     expect((await onewait(['trace', 'show', path]).end()).stdout).not.toContain('\u001b');
   });
 
+  test('tells what each of several waits of a task was for', () => {
+    const waits = [1, 2, 3].flatMap((number) => [
+      text(TextKind.waitName, { task: 1 }, `${number}0 ms`),
+      record({ kind: Kind.suspend, code: WaitKind.other, task: 1, result: number }),
+    ]);
+    const resumes = [2, 1, 3].map((number) =>
+      record({ kind: Kind.resume, code: WaitKind.other, task: 1, result: number }),
+    );
+    const resumed = lines([...waits, ...resumes]).filter((line) => line.includes('resume'));
+    expect(resumed.map((line) => line.slice(14, 19))).toEqual(['20 ms', '10 ms', '30 ms']);
+  });
+
   test('prints what there is of a damaged file before it says so', async () => {
     const path = file([...RECORDS, Buffer.alloc(48)]);
     const { code, stdout, stderr } = await onewait(['trace', 'show', path]).end();
