@@ -6,7 +6,7 @@ import { expect, test } from 'vitest';
 import { readTrace, type TraceRecord } from '../src/trace/reader.ts';
 import { Kind, SYSCALLS, TextKind } from '../src/trace/record.ts';
 import { TraceFormatter } from '../src/trace/show.ts';
-import { folder, script } from './processes.ts';
+import { folder, needs, script } from './processes.ts';
 
 const records = (path: string): TraceRecord[] => [...readTrace(path).records];
 
@@ -210,6 +210,19 @@ test('a trace of an earlier run is overwritten, whatever is left of it', async (
   const size = statSync(path).size;
   await script(NAPS, { env: { ONEWAIT_TRACE: path } }).end();
   expect(statSync(path).size).toBeLessThan(2 * size);
+});
+
+test('a program that exits while it is recorded says that records are missing', async () => {
+  needs('bash');
+  const path = join(folder(), 'trace');
+  // A file may have 100 KiB, and no more; without the signal that comes with it.
+  const child = script(`await run(async () => { for (let i = 0; i < 20_000; i++) await yieldNow(); });`, {
+    wrap: ['bash', '-c', `trap '' XFSZ; ulimit -f 100; exec "$@"`, '-'],
+    env: { ONEWAIT_TRACE: path },
+  });
+  const { code, stderr } = await child.end();
+  expect(code).toBe(0);
+  expect(stderr).toMatch(/^onewait: the trace \S+ is not complete: \d+ records are missing, for want of .*\n$/);
 });
 
 // --- the flight recorder ------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ export class Recording {
   readonly flight: FlightRecorder | null;
   /** Nobody asked for it but those who look on (live.ts): it never reaches a file, and gives way to any other. */
   readonly live: boolean;
-  private readonly atExit = (): void => this.stop();
+  private readonly atExit = (): void => this.finish((message) => writeError(message));
 
   constructor(file: string | null, flight: FlightOptions | null, payload: number) {
     this.live = file === null;
@@ -68,15 +68,19 @@ export class Recording {
 
   /** Everything is in the file when this returns. Warns when some of it is missing there. */
   stop(): void {
+    this.finish((message) => process.emitWarning(message, { code: 'ONEWAIT_TRACE_LOST' }));
+  }
+
+  /** A process that exits prints no warnings any more. */
+  private finish(warn: (message: string) => void): void {
     if (active !== this) return;
     active = null;
     process.removeListener('exit', this.atExit);
     this.flight?.stop();
     const lost = native.traceClose();
     if (lost > 0)
-      process.emitWarning(
+      warn(
         `the trace ${this.file} is not complete: ${lost} records are missing, for want of memory or room on the disk`,
-        { code: 'ONEWAIT_TRACE_LOST' },
       );
   }
 }
@@ -135,12 +139,16 @@ export class FlightRecorder {
     } catch (error) {
       outcome = (error as Error).message;
     }
-    try {
-      // At once: the process may be about to end.
-      writeSync(2, `onewait: ${outcome}\n`);
-    } catch {
-      // Nobody listens.
-    }
+    writeError(outcome);
+  }
+}
+
+/** At once: the process may be about to end. */
+function writeError(message: string): void {
+  try {
+    writeSync(2, `onewait: ${message}\n`);
+  } catch {
+    // Nobody listens.
   }
 }
 
