@@ -220,7 +220,7 @@ bool Trace::room() {
 
 void Trace::wait(double start, Syscall call, int64_t timeout_ns, int64_t result) {
   const double end = now();
-  head_->turn = waited_ > 0 ? start - waited_ : 0;
+  if (waited_ > 0) head_->turn = std::max(head_->turn, start - waited_);
   waited_ = end;
   if (Record* record = claim()) {
     *record = {start,  Kind::kWait, static_cast<uint8_t>(call), 0, -1, 0, 0, static_cast<double>(result), end - start, static_cast<double>(timeout_ns)};

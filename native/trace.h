@@ -94,7 +94,7 @@ struct TraceHead {
   uint32_t task;      // on whose behalf system calls are made
   uint32_t lost;      // records that did not fit since the last that did
   uint32_t reserved;
-  double turn;        // how long the last turn took, from the return of a wait to the next one; ns
+  double turn;        // how long the longest turn took since JavaScript looked, from the return of a wait to the next one; ns
   uint64_t reserved_too[3];
   // Between producer and consumer, a cache line each:
   alignas(64) std::atomic<uint32_t> published;  // records that the consumer may take

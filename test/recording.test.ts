@@ -4,6 +4,7 @@ import { existsSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'n
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { readTrace, type TraceRecord } from '../src/trace/reader.ts';
+import { recordFlight } from '../src/trace/recorder.ts';
 import { Kind, SYSCALLS, TextKind } from '../src/trace/record.ts';
 import { TraceFormatter } from '../src/trace/show.ts';
 import { folder, needs, script } from './processes.ts';
@@ -297,6 +298,37 @@ test('a turn that took too long has the flight recorder write it out, with the s
     return record.kind === Kind.resume && next !== undefined ? [next.t - record.t] : [];
   });
   expect(Math.max(...steps)).toBeGreaterThan(50e6);
+});
+
+test('a turn that took too long is written out also when the wait after it brings nothing', async () => {
+  const child = script(
+    `await run(function* () {
+      yield* sleep(1);
+      for (const start = performance.now(); performance.now() - start < 60; );
+      yield* sleep(20);
+      yield* sleep(1);
+    });`,
+    flight(join(folder(), 'trace'), { ONEWAIT_TRACE_SLOW: '50' }),
+  );
+  expect((await child.end()).stderr).toMatch(/^onewait: the last moments before a turn of \d+ ms are in .*\n$/);
+});
+
+test('a turn is not slow for what the flight recorder writes in it', () => {
+  const path = join(folder(), 'trace');
+  const recording = recordFlight(path, { slowTurnMs: 100 });
+  const flight = recording.flight!;
+  try {
+    flight.snapshot = () => {
+      for (const start = performance.now(); performance.now() - start < 30; );
+    };
+    flight.dump();
+    flight.turned(120e6);
+    expect(existsSync(`${path}.2`)).toBe(false);
+    flight.turned(120e6);
+    expect(existsSync(`${path}.2`)).toBe(true);
+  } finally {
+    recording.stop();
+  }
 });
 
 test('dump() writes the last moments where it is told to', async () => {

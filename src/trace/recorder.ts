@@ -93,6 +93,8 @@ export class FlightRecorder {
   private readonly slowTurnNs: number;
   private dumps = 0;
   private slowDumps = 0;
+  /** How much of the turn that goes on went into writing. */
+  private writingNs = 0;
   private readonly onSignal = (): void => this.report('SIGUSR2');
   private readonly onError = (): void => this.report('an uncaught error');
 
@@ -114,8 +116,13 @@ export class FlightRecorder {
   dump(file?: string): string {
     const own = this.recording.file + (this.dumps === 0 ? '' : `.${this.dumps + 1}`);
     const path = file ?? own;
-    this.snapshot();
-    checkFile(path, native.traceDump(path));
+    const begin = performance.now();
+    try {
+      this.snapshot();
+      checkFile(path, native.traceDump(path));
+    } finally {
+      this.writingNs += (performance.now() - begin) * 1e6;
+    }
     if (file === undefined) this.dumps++;
     return path;
   }
@@ -125,8 +132,10 @@ export class FlightRecorder {
     this.report('the failure of a task');
   }
 
-  /** How long the turn before this one took. */
-  turned(ns: number): void {
+  /** A turn took so long. What it spent on writing out is not the program's. */
+  turned(turnNs: number): void {
+    const ns = turnNs - this.writingNs;
+    this.writingNs = 0;
     if (ns <= this.slowTurnNs || this.slowDumps === MOST_SLOW_DUMPS) return;
     this.slowDumps++;
     this.report(`a turn of ${Math.round(ns / 1e6)} ms`);

@@ -105,7 +105,7 @@ class Tracer implements Observer {
 
   turn(): void {
     if (this.flight === null) return;
-    const ns = this.ring.turnNs;
+    const ns = this.ring.takeTurn();
     if (ns > 0) this.flight.turned(ns);
   }
 
