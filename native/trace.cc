@@ -106,7 +106,7 @@ FileHeader new_header(uint64_t origin) {
 std::unique_ptr<Trace> Trace::open(const char* path, const TraceOptions& options, int* error) {
   std::unique_ptr<Trace> trace(new Trace(options));
   if (options.flight) return trace;
-  *error = trace->begin_file(path);
+  *error = trace->begin_file(path, false);
   if (*error < 0) return nullptr;
   trace->writer_ = std::thread([raw = trace.get()] { raw->write_loop(); });
   return trace;
@@ -158,8 +158,8 @@ void Trace::rebase(uint64_t origin) {
   origin_ = origin;
 }
 
-/** Opens the file, and begins it or joins those who are at it. */
-int Trace::begin_file(const char* path) {
+/** Opens the file, and begins it or joins those who are at it. `keep_others`: what another process of these days has left there stays. */
+int Trace::begin_file(const char* path, bool keep_others) {
   // O_NOFOLLOW: a link planted in a shared directory must not redirect the trace. O_NONBLOCK: opening a FIFO must not hang.
   file_ = Fd(::open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
   if (file_.get() < 0) return static_cast<int>(outcome(-1));
@@ -170,7 +170,9 @@ int Trace::begin_file(const char* path) {
   const bool is_trace = ::pread(file_.get(), &found, sizeof found, 0) == sizeof found && std::memcmp(found.magic, kMagic, sizeof found.magic) == 0 &&
                         found.version == kVersion;
   FileHeader header = new_header(origin_);
-  if (is_trace && found.writers > 0 && start_of(found.pid) == found.started) {
+  const bool alive = is_trace && start_of(found.pid) == found.started;
+  if (keep_others && is_trace && found.pid != header.pid && (alive || found.monotonic_ns > origin_)) return -EEXIST;
+  if (alive && found.writers > 0) {
     if (found.pid != header.pid) return -EBUSY;
     header = found;
     rebase(found.monotonic_ns);
@@ -315,8 +317,8 @@ void Trace::write_loop() {
   drain();
 }
 
-int Trace::dump(const char* path) {
-  int result = begin_file(path);
+int Trace::dump(const char* path, bool keep_others) {
+  int result = begin_file(path, keep_others);
   if (result == 0) {
     const uint32_t taken = head_->taken.load(std::memory_order_relaxed);
     const uint32_t count = head_->written - taken;

@@ -160,15 +160,18 @@ class Trace {
     wake_.notify_one();
   }
 
-  /** Writes what the flight recorder has to a new file. 0 or -errno. */
-  int dump(const char* path);
+  /**
+   * Writes what the flight recorder has to a new file. 0 or -errno; -EEXIST when `keep_others`, and there is a trace of another process there, one
+   * that lives or that was started after this recording: a child may have inherited the name.
+   */
+  int dump(const char* path, bool keep_others);
 
   /** Ends it: everything is in the file when this returns. How many records are missing there. */
   uint64_t finish();
 
  private:
   Trace(const TraceOptions& options);
-  int begin_file(const char* path);
+  int begin_file(const char* path, bool keep_others);
   void rebase(uint64_t origin);
   void end_file();
   uint32_t write_batch(uint32_t from, uint32_t count);

@@ -344,6 +344,37 @@ test('dump() writes the last moments where it is told to', async () => {
   expect(show(other)).toMatch(/suspends on 1 ms/);
 });
 
+test('a child that inherits the flight recorder does not overwrite what its parent wrote out, nor its parent what it did', async () => {
+  const path = join(folder(), 'trace');
+  const child = script(
+    `import { spawnSync } from 'node:child_process';
+    import { dump } from 'onewait/trace';
+    const code = 'import { run } from "onewait"; import { dump } from "onewait/trace"; await run(function* () { console.log(process.pid, dump()); })';
+    const dumped = () => spawnSync(process.execPath, ['--input-type=module', '--eval', code], { encoding: 'utf8' }).stdout;
+    await run(async () => { console.log(dump()); process.stdout.write(dumped()); });
+    await run(async () => { process.stdout.write(dumped()); console.log(dump(), dump()); });`,
+    flight(path),
+  );
+  const { stdout, stderr } = await child.end();
+  expect(stderr).toBe('');
+  const [, first, second] = /^\S+\n(\d+) .*\n(\d+) /.exec(stdout) ?? [];
+  expect(stdout).toBe(`${path}\n${first} ${path}.${first}\n${second} ${path}.${second}\n${path}.2 ${path}.3\n`);
+  // A later run takes the name anew; a child that was first keeps it.
+  const later = script(
+    `import { spawnSync } from 'node:child_process';
+    import { dump } from 'onewait/trace';
+    await run(async () => {
+      if (process.env.CHILD === undefined)
+        spawnSync(process.execPath, process.execArgv.concat(process.argv.slice(1)), { stdio: 'inherit', env: { ...process.env, CHILD: '1' } });
+      console.log(process.pid, dump());
+    });`,
+    flight(path),
+  );
+  const lines = (await later.end()).stdout.trim().split('\n');
+  expect(lines[0]).toMatch(new RegExp(`^\\d+ ${path}$`));
+  expect(lines[1]).toBe(`${later.pid} ${path}.${later.pid}`);
+});
+
 test('a dump that cannot be written is reported, and harms nobody', async () => {
   const path = join(folder(), 'trace');
   symlinkSync('/etc/hostname', path);

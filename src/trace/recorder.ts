@@ -4,6 +4,7 @@
 // Tracer to it, which records its tasks.
 
 import { writeSync } from 'node:fs';
+import { constants } from 'node:os';
 import { isMainThread, threadId } from 'node:worker_threads';
 import { OnewaitError, systemError } from '../errors.ts';
 import { native } from '../native.ts';
@@ -112,14 +113,22 @@ export class FlightRecorder {
     process.removeListener('uncaughtExceptionMonitor', this.onError);
   }
 
-  /** Writes what there is to `file`, by default the recording's own, with a number from the second time on. The file. @throws SystemError */
+  /**
+   * Writes what there is to `file`, by default the recording's own, with a number from the second time on, and that of the process where another one
+   * with the same name, a child or a parent, has left its own. The file. @throws SystemError
+   */
   dump(file?: string): string {
     const own = this.recording.file + (this.dumps === 0 ? '' : `.${this.dumps + 1}`);
-    const path = file ?? own;
+    let path = file ?? own;
     const begin = performance.now();
     try {
       this.snapshot();
-      checkFile(path, native.traceDump(path));
+      let result = native.traceDump(path, file === undefined);
+      if (result === -constants.errno.EEXIST) {
+        path = `${own}.${process.pid}`;
+        result = native.traceDump(path, false);
+      }
+      checkFile(path, result);
     } finally {
       this.writingNs += (performance.now() - begin) * 1e6;
     }
