@@ -1,6 +1,6 @@
 // `onewait trace show`: filters, following, explanations, colours and threads. What the lines say of real programs is in trace.test.ts.
 
-import { appendFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, renameSync, unlinkSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -218,6 +218,32 @@ describe('onewait trace show --follow', () => {
     await server.end();
     follower.process.kill('SIGTERM');
     expect(await follower.end()).toMatchObject({ code: 143, stderr: '' });
+  });
+
+  test.each<[string, (path: string) => void, string]>([
+    [
+      'is begun anew and longer than before at once',
+      (path) => {
+        const other = header();
+        other.writeBigUInt64LE(5n, 24);
+        writeFileSync(path, Buffer.concat([other, ...RECORDS, ...RECORDS]));
+      },
+      'was begun anew meanwhile: another recording writes it; follow it again',
+    ],
+    [
+      'is replaced',
+      (path) => renameSync(file([...RECORDS, ...RECORDS]), path),
+      'was begun anew meanwhile: another recording writes it; follow it again',
+    ],
+    ['is removed', (path) => unlinkSync(path), 'was removed meanwhile'],
+  ])('says so when the file %s', async (_, change, message) => {
+    const path = file();
+    const child = onewait(['trace', 'show', '--follow', path]);
+    await child.says(/echo#2 done/);
+    change(path);
+    const { code, stdout, stderr } = await child.end();
+    expect({ code, stderr }).toEqual({ code: 1, stderr: `onewait: ${path}: ${message}\n` });
+    expect(stdout.match(/echo#2 done/g)).toHaveLength(1);
   });
 
   test('says so when another recording begins the file anew', async () => {
