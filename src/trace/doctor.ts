@@ -114,6 +114,8 @@ interface ThreadState {
   last: TraceRecord | null;
   /** Tasks that run, and how many there are. */
   readonly running: Set<number>;
+  /** The task that was running when the thread waited, with its name: it awaits a promise of Node's, and nothing tells when it goes on. */
+  adrift: { task: number; name: string } | null;
   tasks: number;
   turns: number;
   hosts: number;
@@ -272,6 +274,8 @@ export class Doctor {
     state.busy = false;
     state.hosted = false;
     state.wait = record;
+    for (const task of state.running) state.adrift = { task, name: this.spans.names.task(record, task) };
+    state.running.clear();
     // The steps of the turn before the last: what they starved is known now.
     this.report(state.heldBefore);
     for (const { waiting, starved } of state.held) for (const fd of waiting) if (state.resumed.has(fd)) starved.add(fd);
@@ -306,9 +310,12 @@ export class Doctor {
     if (state.last === null || last === null || state.running.size > 0 || state.tasks <= 0) return;
     const took = record.t - last.t - last.duration;
     if (took < this.options.heldNs) return;
+    const held = `held the loop for ${ms(took)}`;
     this.add(
       'callback',
-      `Code that is no coroutine held the loop for ${ms(took)}: a callback of Node's own, in a turn of libuv.`,
+      state.adrift === null
+        ? `Code that is no coroutine ${held}: a callback of Node's own, in a turn of libuv.`
+        : `Code that Node called ${held}: a callback of its own, or ${state.adrift.name} when it went on after a promise that is not onewait's.`,
       [this.line(last), this.line(record)],
     );
   }
@@ -331,6 +338,7 @@ export class Doctor {
     const resume = state.resumes.get(task);
     if (resume?.record.code === WaitKind.descriptor) state.served.add(resume.record.fd);
     state.running.delete(task);
+    if (state.adrift?.task === task) state.adrift = null;
     if (kind === Kind.end) {
       state.resumes.delete(task);
       state.tasks--;
@@ -538,6 +546,7 @@ export class Doctor {
         hostLine: null,
         last: null,
         running: new Set(),
+        adrift: null,
         tasks: 0,
         turns: 0,
         hosts: 0,

@@ -83,7 +83,10 @@ export class Names {
 
   /** What a task waits for that is no descriptor, of a suspend or resume record: '20 ms', 'echo#3'. */
   wait(record: TraceRecord): string {
-    return this.waits.get(waitKey(record)) ?? '?';
+    const { kind, thread, task } = record;
+    // A suspend that was not taken note of yet.
+    const next = kind === Kind.suspend ? this.nextWaits.get(thread * THREAD + task) : undefined;
+    return next ?? this.waits.get(waitKey(record)) ?? '?';
   }
 
   /** 'done', 'cancelled', or 'failed: Error: no': how a task ended, of an end record. */
