@@ -286,6 +286,20 @@ describe('onewait trace show --explain', () => {
     for (const line of all) expect(line.length).toBeLessThanOrEqual(120);
   });
 
+  test('says of readiness that is not taken in its turn nothing that is false of who waits for it', () => {
+    const said = lines(
+      [
+        record({ kind: Kind.suspend, code: WaitKind.descriptor, task: 1, fd: 9, mask: 1, result: 1 }),
+        record({ kind: Kind.wait, code: 1, arg: 0, result: 1 }),
+        record({ kind: Kind.ready, fd: 9, mask: 1 }),
+        record({ kind: Kind.wait, code: 1, arg: 0, result: 1 }),
+      ],
+      { explain: true },
+    ).join(' ');
+    expect(said).toMatch(/Nobody goes on for fd 9 IN in this turn/);
+    expect(said).not.toMatch(/nobody waits for fd 9/i);
+  });
+
   test('says nothing of what a filter leaves out', () => {
     const said = lines(RECORDS, { explain: true, filter: { kinds: [Kind.end] } });
     expect(said.filter((line) => !MARGIN.test(line))).toHaveLength(1);

@@ -83,8 +83,8 @@ export class Explainer {
       };
     return {
       key: 'ready, unwanted',
-      long: `Nobody waits for fd ${fd} ${event} any more. Interest is taken back only now that it is in the way (see epoll_ctl below, if it is): often enough somebody waits again before that, and a system call is saved.`,
-      short: `Nobody waits for fd ${fd} ${event} any more.`,
+      long: `Nobody goes on for fd ${fd} ${event} in this turn. Most often nobody waits for it any more: interest is taken back only when it is in the way (see epoll_ctl below, if it is), for often enough somebody waits again before that, and a system call is saved. If somebody does wait, others had brought as much as one turn takes, and it is read in the next.`,
+      short: `Nobody goes on for fd ${fd} ${event} in this turn.`,
     };
   }
 
@@ -278,11 +278,11 @@ function resume(record: TraceRecord, names: Names, who: string): Explanation {
   if (record.code === WaitKind.descriptor)
     return {
       key: 'resume, descriptor',
-      long: `${who} goes on: what it waited for on fd ${record.fd} is there, though the last wait reported nothing new of it, or it was closed meanwhile.`,
+      long: `${who} goes on: what it waited for on fd ${record.fd} is there, though the last wait reported nothing new of it, or it was closed, or ${who} cancelled, and the wait throws that.`,
     };
   return {
     key: 'resume, other',
-    long: `${who} goes on after its yield or await: what it waited for, ${names.wait(record)}, has happened.`,
+    long: `${who} goes on after its yield or await: what it waited for, ${names.wait(record)}, has happened; or ${who} was cancelled, and the wait throws that.`,
   };
 }
 
