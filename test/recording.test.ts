@@ -4,8 +4,8 @@ import { existsSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'n
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { readTrace, type TraceRecord } from '../src/trace/reader.ts';
-import { recordFlight } from '../src/trace/recorder.ts';
 import { Kind, SYSCALLS, TextKind } from '../src/trace/record.ts';
+import { recordFlight } from '../src/trace/recorder.ts';
 import { TraceFormatter } from '../src/trace/show.ts';
 import { folder, needs, script } from './processes.ts';
 
@@ -101,7 +101,18 @@ test.each([
 test.each([
   [{ ONEWAIT_TRACE_RING: '16 elephants' }, /RangeError: ONEWAIT_TRACE_RING must be a size such as 16MiB/],
   [{ ONEWAIT_TRACE_RING: '1KiB' }, /RangeError: a flight recorder keeps between/],
-  [{ ONEWAIT_TRACE: '/nonexistent/trace' }, /cannot record a trace in \/nonexistent\/trace: open ENOENT/],
+  [
+    { ONEWAIT_TRACE_RING: '64K', ONEWAIT_TRACE_SLOW: 'soon' },
+    /RangeError: ONEWAIT_TRACE_SLOW must be a number, 0 or more, and is 'soon'/,
+  ],
+  [
+    { ONEWAIT_TRACE: '/nonexistent/trace', ONEWAIT_TRACE_PAYLOAD: 'all' },
+    /RangeError: ONEWAIT_TRACE_PAYLOAD must be a number, 0 or more, and is 'all'/,
+  ],
+  [
+    { ONEWAIT_TRACE: '/nonexistent/trace' },
+    /cannot record a trace in \/nonexistent\/trace: open ENOENT, its folder does not exist/,
+  ],
 ])('an environment of %j fails with one clear error', async (env, message) => {
   const { code, stderr } = await script(NAPS, { env }).end();
   expect(code).toBe(1);
@@ -232,9 +243,9 @@ const flight = (path: string, more: Record<string, string> = {}) => ({
   env: { ONEWAIT_TRACE: path, ONEWAIT_TRACE_RING: '64KiB', ...more },
 });
 
-test('the flight recorder writes nothing while nothing happens', async () => {
+test('the flight recorder writes nothing while nothing happens, and a threshold that is empty is none', async () => {
   const path = join(folder(), 'trace');
-  expect(await script(NAPS, flight(path)).end()).toMatchObject({ code: 0, stderr: '' });
+  expect(await script(NAPS, flight(path, { ONEWAIT_TRACE_SLOW: '' })).end()).toMatchObject({ code: 0, stderr: '' });
   expect(existsSync(path)).toBe(false);
 });
 

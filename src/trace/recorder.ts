@@ -38,6 +38,7 @@ const NO_TRACE_FILE: Record<string, string> = {
   EINVAL: 'it exists, and is no regular file',
   ENXIO: 'it exists, and is no regular file',
   EISDIR: 'it is a directory',
+  ENOENT: 'open ENOENT, its folder does not exist',
   ELOOP: 'it is a symbolic link, which may lead anywhere',
   EBUSY: 'another process is writing it',
 };
@@ -232,14 +233,14 @@ export function recordAsAsked(): void {
     ONEWAIT_TRACE_PAYLOAD: payload,
   } = process.env;
   if (isRecording() || (!file && !ring)) return;
-  const options = { payload: payload === undefined ? 0 : Number(payload) };
+  const options = { payload: payload ? parseNumber('ONEWAIT_TRACE_PAYLOAD', payload) : 0 };
   if (!ring) recordBeside(file!, options);
   else {
     const base = file || `onewait-${process.pid}.trace`;
     recordFlight(isMainThread ? base : `${base}.worker${threadId}`, {
       ...options,
       bytes: parseBytes(ring),
-      slowTurnMs: slow === undefined ? undefined : Number(slow),
+      slowTurnMs: slow ? parseNumber('ONEWAIT_TRACE_SLOW', slow) : undefined,
     });
   }
 }
@@ -259,6 +260,13 @@ function parseBytes(text: string): number {
   const match = /^(\d+)\s*(?:([KMG])(?:i?B)?)?$/i.exec(text.trim());
   if (match === null) throw new RangeError(`ONEWAIT_TRACE_RING must be a size such as 16MiB, and is '${text}'`);
   return Number(match[1]) * 1024 ** ' KMG'.indexOf((match[2] ?? ' ').toUpperCase());
+}
+
+function parseNumber(name: string, text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value >= 0))
+    throw new RangeError(`${name} must be a number, 0 or more, and is '${text}'`);
+  return value;
 }
 
 /** The greatest power of two that is not more. */
