@@ -112,6 +112,9 @@ describe.each(STYLES)('a task (%s)', (_, start) => {
     for (const track of new Set(ofTask(trace, 'many').map((span) => span.track))) {
       const own = running.filter((span) => span.track === track).reduce((sum, span) => sum + span.duration, 0);
       expect(own).toBeGreaterThanOrEqual(5e6);
+      // Until its turn it is runnable: nothing is left out, and who waited for others is not shown as if it had run at once.
+      const states = ofTask(trace, 'many').filter((span) => span.track === track);
+      for (const [i, span] of states.slice(1).entries()) expect(span.begin).toBeCloseTo(end(states[i]!), 0);
     }
   });
 });
@@ -170,6 +173,47 @@ test('a task that reads has a wait on its descriptor, the descriptor one by the 
   }
   const calls = trace.spans.filter(({ kind, other }) => kind === 'syscall' && other === reader).map(({ name }) => name);
   expect(calls.filter((name) => name === 'recvfrom')).toHaveLength(4);
+});
+
+test('from readiness to resume it takes as long as those take that run before, in both styles', async () => {
+  for (const style of ['yield', 'await']) {
+    const path = join(folder(), 'trace');
+    await run(
+      async () => {
+        const listener = await tcp.listen();
+        const { port } = listener.address;
+        const peers = [await tcp.connect({ port }), await tcp.connect({ port })];
+        const readers = [await listener.accept(), await listener.accept()].map((conn) =>
+          spawn(
+            style === 'await'
+              ? async () => {
+                  await conn.read();
+                  spin(5);
+                  await conn.close();
+                }
+              : function* () {
+                  yield* conn.read();
+                  spin(5);
+                  yield* conn.close();
+                },
+            { name: 'reader' },
+          ),
+        );
+        await sleep(1);
+        for (const peer of peers) await peer.write('x');
+        await Promise.all(readers.map((reader) => reader.join()));
+        for (const peer of peers) await peer.close();
+        listener.close();
+      },
+      { trace: path },
+    );
+    const latencies: number[] = [];
+    const spans = new Spans({ woke: (from, latency) => void (from.name.includes('tcp') && latencies.push(latency)) });
+    for (const record of readTrace(path).records) spans.push(record);
+    spans.finish();
+    // Of the two that were ready in one batch the second waits for the first, which spins for 5 ms.
+    expect(Math.max(...latencies)).toBeGreaterThanOrEqual(5e6);
+  }
 });
 
 test('a number that is used again is another track', async () => {
