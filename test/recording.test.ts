@@ -364,7 +364,8 @@ test('a child that inherits the flight recorder does not overwrite what its pare
     const dumped = () => spawnSync(process.execPath, ['--input-type=module', '--eval', code], { encoding: 'utf8' }).stdout;
     await run(async () => { console.log(dump()); process.stdout.write(dumped()); });
     await run(async () => { process.stdout.write(dumped()); console.log(dump(), dump()); });`,
-    flight(path),
+    // Starting a process takes its time, and that is no slow turn here.
+    flight(path, { ONEWAIT_TRACE_SLOW: 'Infinity' }),
   );
   const { stdout, stderr } = await child.end();
   expect(stderr).toBe('');
@@ -379,7 +380,7 @@ test('a child that inherits the flight recorder does not overwrite what its pare
         spawnSync(process.execPath, process.execArgv.concat(process.argv.slice(1)), { stdio: 'inherit', env: { ...process.env, CHILD: '1' } });
       console.log(process.pid, dump());
     });`,
-    flight(path),
+    flight(path, { ONEWAIT_TRACE_SLOW: 'Infinity' }),
   );
   const lines = (await later.end()).stdout.trim().split('\n');
   expect(lines[0]).toMatch(new RegExp(`^\\d+ ${path}$`));

@@ -2,7 +2,7 @@
 
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { all, type Main, run, scope, sleep, spawn, tcp } from '../src/index.ts';
+import { all, type Main, run, scope, sleep, spawn, tcp, yieldNow } from '../src/index.ts';
 import { readTrace } from '../src/trace/reader.ts';
 import { type Flow, type Mark, type Span, Spans, type Track } from '../src/trace/spans.ts';
 import { folder, script } from './processes.ts';
@@ -173,6 +173,33 @@ test('a task that reads has a wait on its descriptor, the descriptor one by the 
   }
   const calls = trace.spans.filter(({ kind, other }) => kind === 'syscall' && other === reader).map(({ name }) => name);
   expect(calls.filter((name) => name === 'recvfrom')).toHaveLength(4);
+});
+
+test.each<[string, Main<void>]>([
+  [
+    'yield',
+    function* () {
+      for (let i = 0; i < 3; i++) {
+        spin(3);
+        yield* yieldNow();
+      }
+    },
+  ],
+  [
+    'await',
+    async () => {
+      for (let i = 0; i < 3; i++) {
+        spin(3);
+        await yieldNow();
+      }
+    },
+  ],
+])('a task that gives way to others without waiting for anything runs in each of its turns (%s)', async (_, main) => {
+  const spans = ofTask(await recorded(main), 'main');
+  const running = spans.filter(({ kind }) => kind === 'running');
+  expect(running).toHaveLength(4);
+  for (const { duration } of running.slice(0, 3)) expect(duration).toBeGreaterThanOrEqual(3e6);
+  expect(spans.filter(({ kind }) => kind === 'suspended').map(({ name }) => name)).toEqual(Array(3).fill('its turn'));
 });
 
 test('from readiness to resume it takes as long as those take that run before, in both styles', async () => {

@@ -5,6 +5,7 @@
 
 import { events, ms } from './line.ts';
 import type { Names } from './names.ts';
+import { ITS_TURN } from './observer.ts';
 import type { TraceRecord } from './reader.ts';
 import { EndKind, Kind, OpenKind, SYSCALLS, WaitKind } from './record.ts';
 
@@ -261,6 +262,12 @@ function suspend(record: TraceRecord, names: Names, who: string): Explanation {
     return {
       key: 'suspend, sleep',
       long: `${who} waits for a time. The loop keeps such times in a heap, and the earliest is the timeout of the next wait: sleeping needs no thread either.`,
+    };
+  if (on === ITS_TURN)
+    return {
+      key: 'suspend, turn',
+      long: `${who} could go on at once, and gives way: it is in the queue behind the others, and has its turn after the next wait.`,
+      short: `${who} gives way to the others.`,
     };
   return {
     key: 'suspend, other',
