@@ -145,7 +145,7 @@ uint64_t Trace::finish() {
     publish();
     drain();
   }
-  end_file();
+  end_file(!failed_);
   return lost_total_ + unwritten_;
 }
 
@@ -184,8 +184,14 @@ int Trace::begin_file(const char* path, bool keep_others) {
   return written == sizeof header ? 0 : written < 0 ? static_cast<int>(written) : -ENOSPC;
 }
 
-void Trace::end_file() {
+void Trace::end_file(bool is_over) {
   const Lock lock(file_.get());
+  const off_t end = ::lseek(file_.get(), 0, SEEK_END);
+  if (is_over && end >= 0) {
+    Record over{now(), Kind::kThread, 0, 0, static_cast<int32_t>(thread_), 0, 0, 1, 0, static_cast<double>(tid_)};
+    iovec part{&over, sizeof over};
+    if (!write_all(file_.get(), &part, 1, end)) [[maybe_unused]] const int truncated = ::ftruncate(file_.get(), end);
+  }
   FileHeader header{};
   if (::pread(file_.get(), &header, sizeof header, 0) != sizeof header || header.writers == 0) return;
   --header.writers;
@@ -323,7 +329,7 @@ int Trace::dump(const char* path, bool keep_others) {
     const uint32_t taken = head_->taken.load(std::memory_order_relaxed);
     const uint32_t count = head_->written - taken;
     if (write_batch(taken, count) < count) result = -ENOSPC;
-    end_file();
+    end_file(false);
   }
   file_.reset();
   return result;

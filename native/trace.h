@@ -41,7 +41,8 @@ enum class Kind : uint8_t {
   kClose,        // fd, generation: the descriptor's track ends
   kLost,         // result: how many records did not fit into the ring
   kText,         // code: TextKind; task or fd: whose; mask: bytes in this piece, and the flags of Text
-  kThread,       // fd: number of the thread, 0 for the main one; arg: its id with the kernel. Records that follow are its
+  kThread,       // fd: number of the thread, 0 for the main one; arg: its id with the kernel. Records that follow are its; none do, and it is over,
+                 // if result is 1
 };
 
 enum class TextKind : uint8_t { kTaskName = 1, kDescriptorName, kWaitName, kError, kPayload, kLocalAddress };
@@ -173,7 +174,7 @@ class Trace {
   Trace(const TraceOptions& options);
   int begin_file(const char* path, bool keep_others);
   void rebase(uint64_t origin);
-  void end_file();
+  void end_file(bool is_over);
   uint32_t write_batch(uint32_t from, uint32_t count);
   Record* claim();
   void drain();

@@ -282,6 +282,31 @@ test('tasks of scopes, of all() and of another thread have tracks of their own',
   expect(names).toEqual(expect.arrayContaining(['wait', 'worker 1: wait', 'worker 1: inside#1']));
 });
 
+test('what a worker waits for ends with the worker, and what the main thread waits for with the trace', async () => {
+  const path = join(folder(), 'trace');
+  const child = script(
+    `import { Worker } from 'node:worker_threads';
+    const code = \`import('\${process.argv[1]}').then(({ run, sleep }) => run(async () => { sleep(60_000).then(() => {}); await sleep(5); process.exit(); }));\`;
+    await run(async () => {
+      const worker = new Worker(code, { eval: true });
+      await new Promise((resolve) => worker.once('exit', resolve));
+      sleep(60_000).then(() => {});
+      await sleep(100);
+      process.exit();
+    });`,
+    { args: [new URL('../dist/src/index.js', import.meta.url).href], env: { ONEWAIT_TRACE: path } },
+  );
+  expect(await child.end()).toMatchObject({ code: 0, stderr: '' });
+  const { spans } = found(path);
+  const [worker, main] = [1, 0].map(
+    (thread) => spans.find(({ track, name }) => track.thread === thread && name === '60000 ms')!,
+  );
+  const lastOfWorker = Math.max(...spans.filter(({ track }) => track.thread === 1).map(end));
+  expect(main!.duration).toBeGreaterThanOrEqual(100e6);
+  expect(end(worker!)).toBeLessThan(main!.begin);
+  expect(end(worker!)).toBe(lastOfWorker);
+});
+
 test('a trace that ends early shows what goes on at its end', async () => {
   const path = join(folder(), 'trace');
   const child = script(

@@ -151,30 +151,15 @@ export class Doctor {
     // Names are forgotten here with what they name, so it comes last; long steps are noticed in it.
     this.spans.push(record);
     if (kind === Kind.end || kind === Kind.suspend) this.stopped(record, this.thread(record.thread));
+    const over = kind === Kind.thread && record.result !== 0 ? this.threads.get(record.thread) : undefined;
+    if (over === undefined) return;
+    this.over(over, record.t);
+    this.threads.delete(record.thread);
   }
 
   /** What was found, once everything has been pushed. */
   finish(): Finding[] {
-    for (const state of this.threads.values()) {
-      this.endOfSpin(state, this.last);
-      this.report(state.heldBefore);
-      this.report(state.held);
-      for (const [fd, descriptor] of state.descriptors) {
-        this.closed(fd, descriptor, this.last);
-        if (descriptor.orphaned !== null && descriptor.opened !== null)
-          this.add(
-            'unclosed',
-            `fd ${fd} ${descriptor.name} was never closed, though the task that used it has ended.`,
-            [descriptor.opened, descriptor.orphaned],
-          );
-      }
-      if (state.hosts >= LIBUV_TURNS && state.hosts * 2 >= state.turns)
-        this.add(
-          'libuv',
-          `libuv had something to do in ${count(state.hosts)} of ${count(state.turns)} turns: timers, sockets or files of Node's own keep it awake.`,
-          state.hostLine === null ? [] : [state.hostLine],
-        );
-    }
+    for (const state of this.threads.values()) this.over(state, this.last);
     for (const [what, { count: times, lines }] of this.failures)
       this.add('failed', `${times === 1 ? what : `${what}, ${count(times)} times`}.`, lines);
     if (this.otherFailures > 0) this.add('failed', `${count(this.otherFailures)} more tasks failed in other ways.`, []);
@@ -191,6 +176,27 @@ export class Doctor {
       const rest = times - shown.length;
       return rest === 0 ? shown : [...shown, { sentence: `${count(rest)} ${MORE[sort]}.`, lines: [] }];
     });
+  }
+
+  /** A thread does nothing any more. */
+  private over(state: ThreadState, t: number): void {
+    this.endOfSpin(state, t);
+    this.report(state.heldBefore);
+    this.report(state.held);
+    for (const [fd, descriptor] of state.descriptors) {
+      this.closed(fd, descriptor, t);
+      if (descriptor.orphaned !== null && descriptor.opened !== null)
+        this.add('unclosed', `fd ${fd} ${descriptor.name} was never closed, though the task that used it has ended.`, [
+          descriptor.opened,
+          descriptor.orphaned,
+        ]);
+    }
+    if (state.hosts >= LIBUV_TURNS && state.hosts * 2 >= state.turns)
+      this.add(
+        'libuv',
+        `libuv had something to do in ${count(state.hosts)} of ${count(state.turns)} turns: timers, sockets or files of Node's own keep it awake.`,
+        state.hostLine === null ? [] : [state.hostLine],
+      );
   }
 
   private look(record: TraceRecord, state: ThreadState): void {

@@ -139,15 +139,24 @@ export class Spans {
 
   /** The trace is over: what goes on still is shown up to here. */
   finish(): void {
-    for (const state of this.threads.values()) {
-      for (const task of state.tasks.values()) this.stop(state, task, this.last, null);
-      for (const task of state.tasks.values()) {
-        for (const suspension of task.suspensions.values()) this.suspended(task, suspension, this.last, null);
-      }
+    for (const state of this.threads.values()) this.finishThread(state, this.last);
+  }
+
+  private finishThread(state: ThreadState, t: number): void {
+    for (const task of state.tasks.values()) this.stop(state, task, t, null);
+    for (const task of state.tasks.values()) {
+      for (const suspension of task.suspensions.values()) this.suspended(task, suspension, t, null);
     }
   }
 
   private take(record: TraceRecord): void {
+    if (record.kind === Kind.thread) {
+      const over = record.result === 0 ? undefined : this.threads.get(record.thread);
+      if (over === undefined) return;
+      this.finishThread(over, record.t);
+      this.threads.delete(record.thread);
+      return;
+    }
     const state = this.thread(record);
     const { kind, t } = record;
     switch (kind) {
