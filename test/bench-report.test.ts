@@ -142,11 +142,14 @@ const EXAMPLES: Readonly<Record<string, Given>> = {
   },
 };
 
+/** With spaces at which no line may end as common ones. */
+const plain = (words: string): string => words.replaceAll('\u00a0', ' ');
+
 /** Titles with their sentences and whether there is a chart. */
 function figuresOf(page: string): { title: string; caption: string; hasChart: boolean }[] {
   return [...page.matchAll(/<section><h3>(.*?)<\/h3><p>(.*?)<\/p>(.*?)<\/section>/gs)].map((match) => ({
     title: match[1]!,
-    caption: match[2]!,
+    caption: plain(match[2]!),
     hasChart: match[3]!.includes('<svg'),
   }));
 }
@@ -216,7 +219,7 @@ describe('the page', () => {
 
 describe('its sentences', () => {
   test('compare the best of onewait with the floor and with threads, in speed and memory', () => {
-    expect(headlineFigure(reportOf('echo', { idle: MEMORY }))!.caption).toBe(
+    expect(plain(headlineFigure(reportOf('echo', { idle: MEMORY }))!.caption)).toBe(
       'With one blocking call and a coroutine for each connection, onewait-yield reaches 95 % of the throughput of raw epoll in C++ and 1.90 times that of a thread per connection; an idle connection costs it 870 bytes, and thread-per-connection 28,684.',
     );
   });
@@ -230,7 +233,7 @@ describe('its sentences', () => {
 
   test('do not count what does not count', () => {
     const isValid = (server: string) => server !== 'onewait-yield';
-    expect(headlineFigure(reportOf('echo', { isValid }))!.caption).toContain('onewait-await reaches 90 %');
+    expect(plain(headlineFigure(reportOf('echo', { isValid }))!.caption)).toContain('onewait-await reaches 90 %');
     expect(captionOf(reportOf('echo', { isValid }), /How many round trips/)).not.toContain('onewait-yield');
   });
 
@@ -260,11 +263,11 @@ describe('its sentences', () => {
 
   test('order by latency beside a flood', () => {
     const micros = (server: string, { flooders }: Shape) => (flooders > 0 && server === 'node-net' ? 9000 : 100);
-    expect(captionOf(reportOf('fair', { ...EXAMPLES.fair, micros }), /floods/)).toMatch(/node-net 9\u00a0ms\.$/);
+    expect(captionOf(reportOf('fair', { ...EXAMPLES.fair, micros }), /floods/)).toMatch(/node-net 9 ms\.$/);
   });
 
   test('write durations and numbers with three digits and a unit', () => {
-    expect([0.5, 24.04, 999, 1234, 12_345, 3e6].map(duration).map((words) => words.replace('\u00a0', ' '))).toEqual([
+    expect([0.5, 24.04, 999, 1234, 12_345, 3e6].map(duration).map((words) => plain(words))).toEqual([
       '0.5 µs',
       '24 µs',
       '999 µs',
@@ -272,7 +275,7 @@ describe('its sentences', () => {
       '12 ms',
       '3 s',
     ]);
-    expect([0, 250, 1500, 213_456, 2e6].map(thousands).map((words) => words.replace('\u00a0', ' '))).toEqual([
+    expect([0, 250, 1500, 213_456, 2e6].map(thousands).map((words) => plain(words))).toEqual([
       '0',
       '250',
       '1.5 k',

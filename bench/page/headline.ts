@@ -7,7 +7,7 @@ import { type Drawing, escapeText, svg, text, wrapped } from '../svg.ts';
 import { castOf } from './cast.ts';
 import { distinct, type Figure } from './figure.ts';
 import { comparable } from './memory.ts';
-import { headlineOf, quantityNoun, ratioCaption, ratioColumn, sortedLooks, topOf } from './rate.ts';
+import { headlineOf, percentOf, quantityNoun, ratioCaption, ratioColumn, sortedLooks, topOf } from './rate.ts';
 import { CHART_WIDTH, type Column, drawRows } from './rows.ts';
 import { oursOf, ranked, times } from './words.ts';
 
@@ -49,7 +49,7 @@ function caption(report: Report, results: readonly Result[], suite: SuiteReport)
   const threads = results.find((result) => result.server === server)!.ratioToThreads;
   const gain = threads === null ? '' : ` and ${times(threads)} times that of a thread per connection`;
   const memory = memoryClause(report, server, 'thread-per-connection');
-  return `With one blocking call and a coroutine for each connection, ${server} reaches ${(ratio * 100).toFixed(0)} % of the throughput of raw epoll in C++${gain}${memory}.`;
+  return `With one blocking call and a coroutine for each connection, ${server} reaches ${percentOf(ratio)} of the throughput of raw epoll in C++${gain}${memory}.`;
 }
 
 /** With the other ratio beside the first, in words. */

@@ -40,7 +40,7 @@ function microsAxis(values: readonly number[]): Axis {
 }
 
 const shown = ({ percentiles }: Result): Percentiles =>
-  percentiles.filter(([quantile, micros]) => quantile <= LAST_QUANTILE && micros > 0);
+  percentiles.filter(([quantile, micros]) => quantile > 0 && quantile <= LAST_QUANTILE && micros > 0);
 
 const isMeasured = (result: Result): boolean => shown(result).length > 0;
 

@@ -182,7 +182,7 @@ function throughputCaption(results: readonly Result[], { noun, of }: Quantity): 
   return `With ${connectionsOf(results[0]!.connections)}, ${noun} from the most to the least: ${standings(values, whole)}.`;
 }
 
-const percentOf = (value: number): string => `${(value * 100).toFixed(0)} %`;
+export const percentOf = (value: number): string => `${(value * 100).toFixed(0)}\u00a0%`;
 
 /** What the best of onewait reaches of what it is compared with; of anyone, where there is no onewait. */
 export function ratioCaption(results: readonly Result[], suite: SuiteReport): string {
