@@ -44,7 +44,8 @@ export function formatPage(report: Report): string {
     return heading + figuresOf(own).map(formatFigure).join('\n');
   });
   const links = suites.map(({ name, title }) => `<a href="#${escapeText(name)}">${escapeText(title)}</a>`);
-  const warning = '<p class="warning">This run is not complete: it was interrupted, or a server failed.</p>';
+  const warning =
+    '<p class="warning">This run is not complete: it was interrupted, or a server failed; what is missing is told <a href="#missing">below</a>.</p>';
   const title = suites.length === 1 ? suites[0]!.title : 'Event loops and threads, measured';
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
@@ -53,6 +54,7 @@ export function formatPage(report: Report): string {
 <p class="soft">${escapeText(`${machine.cpuModel}, ${machine.cores} cores, Linux ${machine.kernel}, Node ${machine.node}, ${machine.date.slice(0, 10)}`)}</p>
 ${report.complete ? '' : warning}
 ${headline === null ? '' : formatFigure(headlineChart(headline))}
+<p class="soft">Whiskers reach from the least to the greatest of single rounds. What is drawn hollow does not count, or is not to be ranked by.</p>
 ${suites.length > 1 ? `<nav>${links.join(' ')}</nav>` : ''}
 ${sections.join('\n')}
 <h2>All figures</h2>
@@ -67,7 +69,8 @@ ${findings
 ${selfChecks(report)}
 ${missing(report)}
 <h2>Method and machine</h2>
-${definitions({ ...report.method, ...machineFacts(machine) })}
+${definitions(report.method)}
+${definitions(machineFacts(machine))}
 </main></body></html>
 `;
 }

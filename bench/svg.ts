@@ -51,15 +51,15 @@ export function text(x: number, y: number, content: string, kind = '', anchor: A
   return `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" class="${kind}" text-anchor="${anchor}">${escapeText(content)}</text>`;
 }
 
-/** No narrower than the text is in any of the usual sans-serif fonts at the charts' size. */
-export const textWidth = (content: string): number => content.length * 7.3;
+/** About as wide as the text is in the widest of the usual sans-serif fonts, at the charts' size. */
+export const textWidth = (content: string, isBold = false): number => content.length * (isBold ? 8.4 : 7.4);
 
 /** Lines of at most `width`, broken at spaces. */
-export function wrapped(content: string, width: number): string[] {
+export function wrapped(content: string, width: number, isBold = false): string[] {
   const lines: string[] = [];
   for (const word of content.split(' ')) {
     const longer = lines.length === 0 ? word : `${lines.at(-1)} ${word}`;
-    if (lines.length > 0 && textWidth(longer) <= width) lines[lines.length - 1] = longer;
+    if (lines.length > 0 && textWidth(longer, isBold) <= width) lines[lines.length - 1] = longer;
     else lines.push(word);
   }
   return lines;

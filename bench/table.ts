@@ -99,7 +99,7 @@ function memoryLines(idle: Report['idle']): string[] {
   ];
 }
 
-export function checkLines(checks: readonly SelfCheck[]): string[] {
+function checkLines(checks: readonly SelfCheck[]): string[] {
   const slow = checks.filter(({ enough }) => !enough);
   if (checks.length === 0) return [];
   const least = Math.min(...checks.map(({ headroom }) => headroom));

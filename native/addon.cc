@@ -496,13 +496,14 @@ Napi::Value trace_close(const Napi::CallbackInfo& info) {
   return number(info.Env(), lost);
 }
 
-/** traceDump(path): writes what the flight recorder has. 0 or -errno. */
+/** traceDump(path, keepOthers): writes what the flight recorder has. 0 or -errno. */
 Napi::Value trace_dump(const Napi::CallbackInfo& info) {
   Args args(info);
   const std::string path = args.c_string(0, "path");
+  const bool keep_others = args.boolean(1);
   if (!args.ok()) return {};
   Trace* trace = trace_of(info.Env());
-  return number(info.Env(), trace == nullptr ? -EBADF : trace->dump(path.c_str()));
+  return number(info.Env(), trace == nullptr ? -EBADF : trace->dump(path.c_str(), keep_others));
 }
 
 /** traceRoom(): whether another record fits into the ring. */

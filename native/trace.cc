@@ -106,7 +106,7 @@ FileHeader new_header(uint64_t origin) {
 std::unique_ptr<Trace> Trace::open(const char* path, const TraceOptions& options, int* error) {
   std::unique_ptr<Trace> trace(new Trace(options));
   if (options.flight) return trace;
-  *error = trace->begin_file(path);
+  *error = trace->begin_file(path, false);
   if (*error < 0) return nullptr;
   trace->writer_ = std::thread([raw = trace.get()] { raw->write_loop(); });
   return trace;
@@ -145,7 +145,7 @@ uint64_t Trace::finish() {
     publish();
     drain();
   }
-  end_file();
+  end_file(!failed_);
   return lost_total_ + unwritten_;
 }
 
@@ -158,8 +158,8 @@ void Trace::rebase(uint64_t origin) {
   origin_ = origin;
 }
 
-/** Opens the file, and begins it or joins those who are at it. */
-int Trace::begin_file(const char* path) {
+/** Opens the file, and begins it or joins those who are at it. `keep_others`: what another process of these days has left there stays. */
+int Trace::begin_file(const char* path, bool keep_others) {
   // O_NOFOLLOW: a link planted in a shared directory must not redirect the trace. O_NONBLOCK: opening a FIFO must not hang.
   file_ = Fd(::open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
   if (file_.get() < 0) return static_cast<int>(outcome(-1));
@@ -170,7 +170,9 @@ int Trace::begin_file(const char* path) {
   const bool is_trace = ::pread(file_.get(), &found, sizeof found, 0) == sizeof found && std::memcmp(found.magic, kMagic, sizeof found.magic) == 0 &&
                         found.version == kVersion;
   FileHeader header = new_header(origin_);
-  if (is_trace && found.writers > 0 && start_of(found.pid) == found.started) {
+  const bool alive = is_trace && start_of(found.pid) == found.started;
+  if (keep_others && is_trace && found.pid != header.pid && (alive || found.monotonic_ns > origin_)) return -EEXIST;
+  if (alive && found.writers > 0) {
     if (found.pid != header.pid) return -EBUSY;
     header = found;
     rebase(found.monotonic_ns);
@@ -182,8 +184,14 @@ int Trace::begin_file(const char* path) {
   return written == sizeof header ? 0 : written < 0 ? static_cast<int>(written) : -ENOSPC;
 }
 
-void Trace::end_file() {
+void Trace::end_file(bool is_over) {
   const Lock lock(file_.get());
+  const off_t end = ::lseek(file_.get(), 0, SEEK_END);
+  if (is_over && end >= 0) {
+    Record over{now(), Kind::kThread, 0, 0, static_cast<int32_t>(thread_), 0, 0, 1, 0, static_cast<double>(tid_)};
+    iovec part{&over, sizeof over};
+    if (!write_all(file_.get(), &part, 1, end)) [[maybe_unused]] const int truncated = ::ftruncate(file_.get(), end);
+  }
   FileHeader header{};
   if (::pread(file_.get(), &header, sizeof header, 0) != sizeof header || header.writers == 0) return;
   --header.writers;
@@ -220,7 +228,7 @@ bool Trace::room() {
 
 void Trace::wait(double start, Syscall call, int64_t timeout_ns, int64_t result) {
   const double end = now();
-  head_->turn = waited_ > 0 ? start - waited_ : 0;
+  if (waited_ > 0) head_->turn = std::max(head_->turn, start - waited_);
   waited_ = end;
   if (Record* record = claim()) {
     *record = {start,  Kind::kWait, static_cast<uint8_t>(call), 0, -1, 0, 0, static_cast<double>(result), end - start, static_cast<double>(timeout_ns)};
@@ -315,13 +323,13 @@ void Trace::write_loop() {
   drain();
 }
 
-int Trace::dump(const char* path) {
-  int result = begin_file(path);
+int Trace::dump(const char* path, bool keep_others) {
+  int result = begin_file(path, keep_others);
   if (result == 0) {
     const uint32_t taken = head_->taken.load(std::memory_order_relaxed);
     const uint32_t count = head_->written - taken;
     if (write_batch(taken, count) < count) result = -ENOSPC;
-    end_file();
+    end_file(false);
   }
   file_.reset();
   return result;

@@ -41,7 +41,8 @@ enum class Kind : uint8_t {
   kClose,        // fd, generation: the descriptor's track ends
   kLost,         // result: how many records did not fit into the ring
   kText,         // code: TextKind; task or fd: whose; mask: bytes in this piece, and the flags of Text
-  kThread,       // fd: number of the thread, 0 for the main one; arg: its id with the kernel. Records that follow are its
+  kThread,       // fd: number of the thread, 0 for the main one; arg: its id with the kernel. Records that follow are its; none do, and it is over,
+                 // if result is 1
 };
 
 enum class TextKind : uint8_t { kTaskName = 1, kDescriptorName, kWaitName, kError, kPayload, kLocalAddress };
@@ -94,7 +95,7 @@ struct TraceHead {
   uint32_t task;      // on whose behalf system calls are made
   uint32_t lost;      // records that did not fit since the last that did
   uint32_t reserved;
-  double turn;        // how long the last turn took, from the return of a wait to the next one; ns
+  double turn;        // how long the longest turn took since JavaScript looked, from the return of a wait to the next one; ns
   uint64_t reserved_too[3];
   // Between producer and consumer, a cache line each:
   alignas(64) std::atomic<uint32_t> published;  // records that the consumer may take
@@ -160,17 +161,20 @@ class Trace {
     wake_.notify_one();
   }
 
-  /** Writes what the flight recorder has to a new file. 0 or -errno. */
-  int dump(const char* path);
+  /**
+   * Writes what the flight recorder has to a new file. 0 or -errno; -EEXIST when `keep_others`, and there is a trace of another process there, one
+   * that lives or that was started after this recording: a child may have inherited the name.
+   */
+  int dump(const char* path, bool keep_others);
 
   /** Ends it: everything is in the file when this returns. How many records are missing there. */
   uint64_t finish();
 
  private:
   Trace(const TraceOptions& options);
-  int begin_file(const char* path);
+  int begin_file(const char* path, bool keep_others);
   void rebase(uint64_t origin);
-  void end_file();
+  void end_file(bool is_over);
   uint32_t write_batch(uint32_t from, uint32_t count);
   Record* claim();
   void drain();

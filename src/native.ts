@@ -63,7 +63,8 @@ interface Native {
   traceOpen(path: string, records: number, flight: boolean, thread: number, payload: number): number;
   traceMemory(): ArrayBuffer | null;
   traceClose(): number;
-  traceDump(path: string): number;
+  /** `keepOthers`: -EEXIST where another process has left a trace lately. */
+  traceDump(path: string, keepOthers: boolean): number;
   traceRoom(): boolean;
   traceText(what: number, task: number, fd: number, text: string): void;
   traceTick(): void;

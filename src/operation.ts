@@ -123,7 +123,10 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     if (this.state === CLAIMED) {
       this.start();
       if (this.pending) return this as unknown as IteratorYieldResult<Trap>;
-      if (!this.task.mayRunOn()) return { done: false, value: this };
+      if (!this.task.mayRunOn()) {
+        this.yields();
+        return { done: false, value: this };
+      }
     }
     if (this.state === SUCCEEDED) {
       this.done = true;
@@ -180,8 +183,12 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     this.claim();
     this.start();
     const delivery = new Delivery(this, onFulfilled, onRejected);
-    if (this.pending || !this.task.mayRunOn()) this.attach(delivery);
-    else delivery.run();
+    if (this.pending) this.attach(delivery);
+    else if (this.task.mayRunOn()) delivery.run();
+    else {
+      this.yields();
+      this.attach(delivery);
+    }
     return delivery as PromiseLike<A | B>;
   }
 
@@ -195,6 +202,7 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     this.start();
     if (!this.pending && this.task.mayRunOn() && this.value === undefined && this.succeeded)
       return DONE as Operation<T>;
+    if (!this.pending) this.yields();
     const promise = new Promise(keepResolver) as StartedPromise;
     promise.trap = this;
     promise[Symbol.iterator] = iterateStarted;
@@ -295,6 +303,12 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     task.suspended(this);
     if (this.wakeable) task.loop.hold();
     signal?.addEventListener('abort', this, { once: true });
+  }
+
+  /** It is over already, but its task goes on only when others have had their turn. */
+  private yields(): void {
+    const { task } = this;
+    if (task.loop.observer !== null) task.loop.observer.yields(task, this as Trap);
   }
 
   private settle(state: number, outcome: unknown): void {

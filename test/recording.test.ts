@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { readTrace, type TraceRecord } from '../src/trace/reader.ts';
 import { Kind, SYSCALLS, TextKind } from '../src/trace/record.ts';
+import { recordFlight } from '../src/trace/recorder.ts';
 import { TraceFormatter } from '../src/trace/show.ts';
-import { folder, script } from './processes.ts';
+import { folder, needs, script } from './processes.ts';
 
 const records = (path: string): TraceRecord[] => [...readTrace(path).records];
 
@@ -100,7 +101,18 @@ test.each([
 test.each([
   [{ ONEWAIT_TRACE_RING: '16 elephants' }, /RangeError: ONEWAIT_TRACE_RING must be a size such as 16MiB/],
   [{ ONEWAIT_TRACE_RING: '1KiB' }, /RangeError: a flight recorder keeps between/],
-  [{ ONEWAIT_TRACE: '/nonexistent/trace' }, /cannot record a trace in \/nonexistent\/trace: open ENOENT/],
+  [
+    { ONEWAIT_TRACE_RING: '64K', ONEWAIT_TRACE_SLOW: 'soon' },
+    /RangeError: ONEWAIT_TRACE_SLOW must be a number, 0 or more, and is 'soon'/,
+  ],
+  [
+    { ONEWAIT_TRACE: '/nonexistent/trace', ONEWAIT_TRACE_PAYLOAD: 'all' },
+    /RangeError: ONEWAIT_TRACE_PAYLOAD must be a number, 0 or more, and is 'all'/,
+  ],
+  [
+    { ONEWAIT_TRACE: '/nonexistent/trace' },
+    /cannot record a trace in \/nonexistent\/trace: open ENOENT, its folder does not exist/,
+  ],
 ])('an environment of %j fails with one clear error', async (env, message) => {
   const { code, stderr } = await script(NAPS, { env }).end();
   expect(code).toBe(1);
@@ -212,15 +224,28 @@ test('a trace of an earlier run is overwritten, whatever is left of it', async (
   expect(statSync(path).size).toBeLessThan(2 * size);
 });
 
+test('a program that exits while it is recorded says that records are missing', async () => {
+  needs('bash');
+  const path = join(folder(), 'trace');
+  // A file may have 100 KiB, and no more; without the signal that comes with it.
+  const child = script(`await run(async () => { for (let i = 0; i < 20_000; i++) await yieldNow(); });`, {
+    wrap: ['bash', '-c', `trap '' XFSZ; ulimit -f 100; exec "$@"`, '-'],
+    env: { ONEWAIT_TRACE: path },
+  });
+  const { code, stderr } = await child.end();
+  expect(code).toBe(0);
+  expect(stderr).toMatch(/^onewait: the trace \S+ is not complete: \d+ records are missing, for want of .*\n$/);
+});
+
 // --- the flight recorder ------------------------------------------------------------------------------------------------------
 
 const flight = (path: string, more: Record<string, string> = {}) => ({
   env: { ONEWAIT_TRACE: path, ONEWAIT_TRACE_RING: '64KiB', ...more },
 });
 
-test('the flight recorder writes nothing while nothing happens', async () => {
+test('the flight recorder writes nothing while nothing happens, and a threshold that is empty is none', async () => {
   const path = join(folder(), 'trace');
-  expect(await script(NAPS, flight(path)).end()).toMatchObject({ code: 0, stderr: '' });
+  expect(await script(NAPS, flight(path, { ONEWAIT_TRACE_SLOW: '' })).end()).toMatchObject({ code: 0, stderr: '' });
   expect(existsSync(path)).toBe(false);
 });
 
@@ -286,6 +311,37 @@ test('a turn that took too long has the flight recorder write it out, with the s
   expect(Math.max(...steps)).toBeGreaterThan(50e6);
 });
 
+test('a turn that took too long is written out also when the wait after it brings nothing', async () => {
+  const child = script(
+    `await run(function* () {
+      yield* sleep(1);
+      for (const start = performance.now(); performance.now() - start < 60; );
+      yield* sleep(20);
+      yield* sleep(1);
+    });`,
+    flight(join(folder(), 'trace'), { ONEWAIT_TRACE_SLOW: '50' }),
+  );
+  expect((await child.end()).stderr).toMatch(/^onewait: the last moments before a turn of \d+ ms are in .*\n$/);
+});
+
+test('a turn is not slow for what the flight recorder writes in it', () => {
+  const path = join(folder(), 'trace');
+  const recording = recordFlight(path, { slowTurnMs: 100 });
+  const flight = recording.flight!;
+  try {
+    flight.snapshot = () => {
+      for (const start = performance.now(); performance.now() - start < 30; );
+    };
+    flight.dump();
+    flight.turned(120e6);
+    expect(existsSync(`${path}.2`)).toBe(false);
+    flight.turned(120e6);
+    expect(existsSync(`${path}.2`)).toBe(true);
+  } finally {
+    recording.stop();
+  }
+});
+
 test('dump() writes the last moments where it is told to', async () => {
   const [path, other] = [join(folder(), 'trace'), join(folder(), 'other')];
   const child = script(
@@ -297,6 +353,38 @@ test('dump() writes the last moments where it is told to', async () => {
   expect((await child.end()).stdout).toBe(`${path}\n${other}\n`);
   expect(show(path)).toMatch(/suspends on 1 ms/);
   expect(show(other)).toMatch(/suspends on 1 ms/);
+});
+
+test('a child that inherits the flight recorder does not overwrite what its parent wrote out, nor its parent what it did', async () => {
+  const path = join(folder(), 'trace');
+  const child = script(
+    `import { spawnSync } from 'node:child_process';
+    import { dump } from 'onewait/trace';
+    const code = 'import { run } from "onewait"; import { dump } from "onewait/trace"; await run(function* () { console.log(process.pid, dump()); })';
+    const dumped = () => spawnSync(process.execPath, ['--input-type=module', '--eval', code], { encoding: 'utf8' }).stdout;
+    await run(async () => { console.log(dump()); process.stdout.write(dumped()); });
+    await run(async () => { process.stdout.write(dumped()); console.log(dump(), dump()); });`,
+    // Starting a process takes its time, and that is no slow turn here.
+    flight(path, { ONEWAIT_TRACE_SLOW: 'Infinity' }),
+  );
+  const { stdout, stderr } = await child.end();
+  expect(stderr).toBe('');
+  const [, first, second] = /^\S+\n(\d+) .*\n(\d+) /.exec(stdout) ?? [];
+  expect(stdout).toBe(`${path}\n${first} ${path}.${first}\n${second} ${path}.${second}\n${path}.2 ${path}.3\n`);
+  // A later run takes the name anew; a child that was first keeps it.
+  const later = script(
+    `import { spawnSync } from 'node:child_process';
+    import { dump } from 'onewait/trace';
+    await run(async () => {
+      if (process.env.CHILD === undefined)
+        spawnSync(process.execPath, process.execArgv.concat(process.argv.slice(1)), { stdio: 'inherit', env: { ...process.env, CHILD: '1' } });
+      console.log(process.pid, dump());
+    });`,
+    flight(path, { ONEWAIT_TRACE_SLOW: 'Infinity' }),
+  );
+  const lines = (await later.end()).stdout.trim().split('\n');
+  expect(lines[0]).toMatch(new RegExp(`^\\d+ ${path}$`));
+  expect(lines[1]).toBe(`${later.pid} ${path}.${later.pid}`);
 });
 
 test('a dump that cannot be written is reported, and harms nobody', async () => {

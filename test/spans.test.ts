@@ -2,7 +2,7 @@
 
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { all, type Main, run, scope, sleep, spawn, tcp } from '../src/index.ts';
+import { all, type Main, run, scope, sleep, spawn, tcp, yieldNow } from '../src/index.ts';
 import { readTrace } from '../src/trace/reader.ts';
 import { type Flow, type Mark, type Span, Spans, type Track } from '../src/trace/spans.ts';
 import { folder, script } from './processes.ts';
@@ -112,6 +112,9 @@ describe.each(STYLES)('a task (%s)', (_, start) => {
     for (const track of new Set(ofTask(trace, 'many').map((span) => span.track))) {
       const own = running.filter((span) => span.track === track).reduce((sum, span) => sum + span.duration, 0);
       expect(own).toBeGreaterThanOrEqual(5e6);
+      // Until its turn it is runnable: nothing is left out, and who waited for others is not shown as if it had run at once.
+      const states = ofTask(trace, 'many').filter((span) => span.track === track);
+      for (const [i, span] of states.slice(1).entries()) expect(span.begin).toBeCloseTo(end(states[i]!), 0);
     }
   });
 });
@@ -172,6 +175,74 @@ test('a task that reads has a wait on its descriptor, the descriptor one by the 
   expect(calls.filter((name) => name === 'recvfrom')).toHaveLength(4);
 });
 
+test.each<[string, Main<void>]>([
+  [
+    'yield',
+    function* () {
+      for (let i = 0; i < 3; i++) {
+        spin(3);
+        yield* yieldNow();
+      }
+    },
+  ],
+  [
+    'await',
+    async () => {
+      for (let i = 0; i < 3; i++) {
+        spin(3);
+        await yieldNow();
+      }
+    },
+  ],
+])('a task that gives way to others without waiting for anything runs in each of its turns (%s)', async (_, main) => {
+  const spans = ofTask(await recorded(main), 'main');
+  const running = spans.filter(({ kind }) => kind === 'running');
+  expect(running).toHaveLength(4);
+  for (const { duration } of running.slice(0, 3)) expect(duration).toBeGreaterThanOrEqual(3e6);
+  expect(spans.filter(({ kind }) => kind === 'suspended').map(({ name }) => name)).toEqual(Array(3).fill('its turn'));
+});
+
+test('from readiness to resume it takes as long as those take that run before, in both styles', async () => {
+  for (const style of ['yield', 'await']) {
+    const path = join(folder(), 'trace');
+    await run(
+      async () => {
+        const listener = await tcp.listen();
+        const { port } = listener.address;
+        const peers = [await tcp.connect({ port }), await tcp.connect({ port })];
+        const readers = [await listener.accept(), await listener.accept()].map((conn) =>
+          spawn(
+            style === 'await'
+              ? async () => {
+                  await conn.read();
+                  spin(5);
+                  await conn.close();
+                }
+              : function* () {
+                  yield* conn.read();
+                  spin(5);
+                  yield* conn.close();
+                },
+            { name: 'reader' },
+          ),
+        );
+        await sleep(1);
+        for (const peer of peers) await peer.write('x');
+        await Promise.all(readers.map((reader) => reader.join()));
+        for (const peer of peers) await peer.close();
+        listener.close();
+      },
+      { trace: path },
+    );
+    const latencies: number[] = [];
+    const spans = new Spans({ woke: (from, latency) => void (from.name.includes('tcp') && latencies.push(latency)) });
+    for (const record of readTrace(path).records) spans.push(record);
+    spans.finish();
+    // Of the two that were ready in one batch the second waits for the first, which spins for 5 ms.
+    expect(Math.max(...latencies)).toBeGreaterThanOrEqual(5e6);
+  }
+});
+
 test('a number that is used again is another track', async () => {
   const trace = await recorded(async () => {
     const listener = await tcp.listen();
@@ -209,6 +280,31 @@ test('tasks of scopes, of all() and of another thread have tracks of their own',
   ).end();
   const names = found(path).tracks.map(({ name }) => name);
   expect(names).toEqual(expect.arrayContaining(['wait', 'worker 1: wait', 'worker 1: inside#1']));
+});
+
+test('what a worker waits for ends with the worker, and what the main thread waits for with the trace', async () => {
+  const path = join(folder(), 'trace');
+  const child = script(
+    `import { Worker } from 'node:worker_threads';
+    const code = \`import('\${process.argv[1]}').then(({ run, sleep }) => run(async () => { sleep(60_000).then(() => {}); await sleep(5); process.exit(); }));\`;
+    await run(async () => {
+      const worker = new Worker(code, { eval: true });
+      await new Promise((resolve) => worker.once('exit', resolve));
+      sleep(60_000).then(() => {});
+      await sleep(100);
+      process.exit();
+    });`,
+    { args: [new URL('../dist/src/index.js', import.meta.url).href], env: { ONEWAIT_TRACE: path } },
+  );
+  expect(await child.end()).toMatchObject({ code: 0, stderr: '' });
+  const { spans } = found(path);
+  const [worker, main] = [1, 0].map(
+    (thread) => spans.find(({ track, name }) => track.thread === thread && name === '60000 ms')!,
+  );
+  const lastOfWorker = Math.max(...spans.filter(({ track }) => track.thread === 1).map(end));
+  expect(main!.duration).toBeGreaterThanOrEqual(100e6);
+  expect(end(worker!)).toBeLessThan(main!.begin);
+  expect(end(worker!)).toBe(lastOfWorker);
 });
 
 test('a trace that ends early shows what goes on at its end', async () => {

@@ -19,6 +19,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { EndKind, Kind, OpenKind, SYSCALLS, TextKind, WaitKind } from '../src/trace/record.ts';
 import { folder, needs, onewait } from './processes.ts';
 import { TraceFile } from './trace-file.ts';
+import { until } from './until.ts';
 
 const CHROMIUM = '/usr/bin/chromium';
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'];
@@ -444,6 +445,17 @@ describe('files', () => {
     expect(readFileSync(trace)).toEqual(before);
     expect(readdirSync(at).sort()).toEqual(['directory', 'echo.trace']);
     expect(statSync('/dev/null').isCharacterDevice()).toBe(true);
+  });
+
+  test('leaves nothing behind when it is interrupted', async () => {
+    const at = folder();
+    const trace = join(at, 'trace');
+    writeEcho(trace, 2, 60_000);
+    const child = onewait(['trace', 'timeline', trace, '-o', join(at, 'out.html')]);
+    await until('it writes', () => readdirSync(at).length > 1);
+    child.process.kill('SIGINT');
+    expect(await child.end()).toMatchObject({ code: 130, stdout: '', stderr: '' });
+    expect(readdirSync(at)).toEqual(['trace']);
   });
 
   test('without an output it is wrong usage', async () => {

@@ -86,6 +86,21 @@ describe('onewait trace doctor finds', () => {
     expect(report).toMatch(/Code that is no coroutine held the loop for \d+\.\d+ ms.*\n.*\n.*wait\(/);
   });
 
+  test("a coroutine that held the loop after a promise of Node's own, of which the trace knows nothing", async () => {
+    const report = await examined(
+      `yield* spawn(async () => {
+        await sleep(1);
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        spin(60);
+        await sleep(1);
+      }, { name: 'fetching' }).join();`,
+      ['--held', '40'],
+    );
+    expect(report).toMatch(
+      /^Code that Node called held the loop for \d+\.\d+ ms: a callback of its own, or fetching#\d+ when it went on after a promise that is not onewait's\.\n.*wait\(.*\n.*fetching#\d+ suspends on 1 ms\n/,
+    );
+  });
+
   test('tasks that failed, as one when they failed alike', async () => {
     const report = await examined(`
       for (let i = 0; i < 3; i++) {

@@ -462,6 +462,17 @@ describe('onewait trace top', () => {
     }
   });
 
+  test('shows nothing that a terminal would take as a command, whoever answers', async () => {
+    for (const answer of ['{"bytes":8}\nno\x1b[31md', '{"bytes":0,"error":"no\\u001b[31md"}\n']) {
+      const path = join(folder(), 'socket');
+      const server = createServer((socket) => void socket.on('error', () => {}).on('data', () => socket.write(answer)));
+      onTestFinished(() => void server.close());
+      server.listen(path);
+      const { stdout, stderr } = await onewait(['trace', 'top', '--tree', path]).end();
+      expect(stdout + stderr).toMatch(/no\?\[31md\n$/);
+    }
+  });
+
   test('says so when the program ends meanwhile', async () => {
     const path = join(folder(), 'live');
     const child = script(WATCHED, { env: { ONEWAIT_TRACE_LISTEN: path } });

@@ -1,6 +1,6 @@
 // `onewait trace show`: filters, following, explanations, colours and threads. What the lines say of real programs is in trace.test.ts.
 
-import { appendFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, renameSync, unlinkSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -164,6 +164,18 @@ describe('onewait trace show', () => {
     expect((await onewait(['trace', 'show', path]).end()).stdout).not.toContain('\u001b');
   });
 
+  test('tells what each of several waits of a task was for', () => {
+    const waits = [1, 2, 3].flatMap((number) => [
+      text(TextKind.waitName, { task: 1 }, `${number}0 ms`),
+      record({ kind: Kind.suspend, code: WaitKind.other, task: 1, result: number }),
+    ]);
+    const resumes = [2, 1, 3].map((number) =>
+      record({ kind: Kind.resume, code: WaitKind.other, task: 1, result: number }),
+    );
+    const resumed = lines([...waits, ...resumes]).filter((line) => line.includes('resume'));
+    expect(resumed.map((line) => line.slice(14, 19))).toEqual(['20 ms', '10 ms', '30 ms']);
+  });
+
   test('prints what there is of a damaged file before it says so', async () => {
     const path = file([...RECORDS, Buffer.alloc(48)]);
     const { code, stdout, stderr } = await onewait(['trace', 'show', path]).end();
@@ -208,6 +220,32 @@ describe('onewait trace show --follow', () => {
     expect(await follower.end()).toMatchObject({ code: 143, stderr: '' });
   });
 
+  test.each<[string, (path: string) => void, string]>([
+    [
+      'is begun anew and longer than before at once',
+      (path) => {
+        const other = header();
+        other.writeBigUInt64LE(5n, 24);
+        writeFileSync(path, Buffer.concat([other, ...RECORDS, ...RECORDS]));
+      },
+      'was begun anew meanwhile: another recording writes it; follow it again',
+    ],
+    [
+      'is replaced',
+      (path) => renameSync(file([...RECORDS, ...RECORDS]), path),
+      'was begun anew meanwhile: another recording writes it; follow it again',
+    ],
+    ['is removed', (path) => unlinkSync(path), 'was removed meanwhile'],
+  ])('says so when the file %s', async (_, change, message) => {
+    const path = file();
+    const child = onewait(['trace', 'show', '--follow', path]);
+    await child.says(/echo#2 done/);
+    change(path);
+    const { code, stdout, stderr } = await child.end();
+    expect({ code, stderr }).toEqual({ code: 1, stderr: `onewait: ${path}: ${message}\n` });
+    expect(stdout.match(/echo#2 done/g)).toHaveLength(1);
+  });
+
   test('says so when another recording begins the file anew', async () => {
     const path = file();
     const child = onewait(['trace', 'show', '--follow', path]);
@@ -246,6 +284,20 @@ describe('onewait trace show --explain', () => {
     // Without them the lines are the same.
     expect(all.filter((line) => !MARGIN.test(line))).toEqual(lines(turns));
     for (const line of all) expect(line.length).toBeLessThanOrEqual(120);
+  });
+
+  test('says of readiness that is not taken in its turn nothing that is false of who waits for it', () => {
+    const said = lines(
+      [
+        record({ kind: Kind.suspend, code: WaitKind.descriptor, task: 1, fd: 9, mask: 1, result: 1 }),
+        record({ kind: Kind.wait, code: 1, arg: 0, result: 1 }),
+        record({ kind: Kind.ready, fd: 9, mask: 1 }),
+        record({ kind: Kind.wait, code: 1, arg: 0, result: 1 }),
+      ],
+      { explain: true },
+    ).join(' ');
+    expect(said).toMatch(/Nobody goes on for fd 9 IN in this turn/);
+    expect(said).not.toMatch(/nobody waits for fd 9/i);
   });
 
   test('says nothing of what a filter leaves out', () => {

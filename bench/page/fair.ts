@@ -42,6 +42,7 @@ export function fairFigure({ results, cast }: Findings): Figure {
   const column = {
     title: 'p99 without the flood (bar) and with it (mark), logarithmic',
     kind: 'dots' as const,
+    domain: [ticks[0]!, ticks.at(-1)!] as const,
     ticks: ticks.map((at) => ({ at, label: isNumbered(at, ticks) ? duration(at) : '' })),
     reference: null,
     cells: new Map(cells),

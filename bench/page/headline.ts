@@ -7,7 +7,7 @@ import { type Drawing, escapeText, svg, text, wrapped } from '../svg.ts';
 import { castOf } from './cast.ts';
 import { distinct, type Figure } from './figure.ts';
 import { comparable } from './memory.ts';
-import { headlineOf, ratioCaption, ratioColumn, sortedLooks, topOf } from './rate.ts';
+import { headlineOf, quantityNoun, ratioCaption, ratioColumn, sortedLooks, topOf } from './rate.ts';
 import { CHART_WIDTH, type Column, drawRows } from './rows.ts';
 import { oursOf, ranked, times } from './words.ts';
 
@@ -79,7 +79,7 @@ export function headlineFigure(report: Report): Headline | null {
   const isFloor = field === 'ratioToRawEpoll';
   const column = withFurther(
     ratioColumn(
-      `throughput as a ratio to ${reference}, ${whole(connections)} connections, ${message}`,
+      `${quantityNoun(suite)} as a ratio to ${reference}, ${whole(connections)} connections, ${message}`,
       results,
       field,
       topOf(results, field),

@@ -18,8 +18,10 @@ export const LABEL_STEP = 16;
 /** From the end of the plot to where the text begins. */
 const INDENT = 44;
 
-export const labelsWidth = (contents: readonly string[]): number =>
-  INDENT + Math.max(0, ...contents.map((content) => textWidth(content))) + 4;
+export const labelsWidth = (labels: readonly EndLabel[]): number =>
+  labels.length === 0
+    ? 24
+    : INDENT + Math.max(...labels.map(({ content, look }) => textWidth(content, look.role === 'ours')));
 
 /**
  * The places nearest to `wanted` (in rising order) that are at least `step` apart: isotonic regression, by joining neighbours that would be

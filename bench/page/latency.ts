@@ -1,9 +1,9 @@
 // How long messages take: by percentile, and by the rate at which they are sent.
 
 import { connectionsOf, whole } from '../format.ts';
-import type { Result, SuiteReport } from '../results.ts';
-import { isNumbered, linear, logarithmic, logTicks, ticksTo } from '../svg.ts';
-import type { Cast } from './cast.ts';
+import type { Percentiles, Result, SuiteReport } from '../results.ts';
+import { escapeText, isNumbered, linear, logarithmic, logTicks, mark, svg, ticksTo } from '../svg.ts';
+import type { Cast, Look } from './cast.ts';
 import { distinct, type Figure, type Findings, isHollow } from './figure.ts';
 import { type Axis, type Curve, lineChart } from './lines.ts';
 import { headlineOf, sortedLooks } from './rate.ts';
@@ -17,7 +17,6 @@ const LAST_QUANTILE = 0.9999;
 const NINES: Axis = {
   title: 'percentile (each nine has the same width)',
   ticks: [
-    [0, '0'],
     [0.5, 'p50'],
     [0.9, 'p90'],
     [0.99, 'p99'],
@@ -40,7 +39,7 @@ function microsAxis(values: readonly number[]): Axis {
   };
 }
 
-const shown = ({ percentiles }: Result): ReadonlyArray<readonly [number, number]> =>
+const shown = ({ percentiles }: Result): Percentiles =>
   percentiles.filter(([quantile, micros]) => quantile <= LAST_QUANTILE && micros > 0);
 
 const isMeasured = (result: Result): boolean => shown(result).length > 0;
@@ -60,16 +59,23 @@ const curvesByPercentile = (results: readonly Result[], cast: Cast): Curve[] =>
       ),
   }));
 
-const percentileChart = (description: string, results: readonly Result[], y: Axis, cast: Cast, width: number): string =>
-  lineChart({
+function percentileChart(description: string, results: readonly Result[], y: Axis, cast: Cast): string {
+  return lineChart({
     description,
-    width,
+    width: CHART_WIDTH,
     height: 230,
     x: NINES,
     y,
     curves: curvesByPercentile(results, cast),
     hasMarks: false,
   });
+}
+
+/** Half as wide, without names: beside it there are others, and a legend above all. */
+function smallChart(description: string, results: readonly Result[], y: Axis, cast: Cast): string {
+  const curves = curvesByPercentile(results, cast).map((curve) => ({ ...curve, label: '' }));
+  return lineChart({ description, width: CHART_WIDTH / 2 - 10, height: 230, x: NINES, y, curves, hasMarks: false });
+}
 
 const axisOf = (results: readonly Result[]): Axis =>
   microsAxis(results.flatMap((result) => shown(result).map(([, micros]) => micros)));
@@ -82,7 +88,7 @@ export function saturatedFigure({ results, cast }: Findings): Figure {
   const measured = headline.filter(isMeasured);
   const values = ranked(measured, p99, 'least');
   const connections = connectionsOf(headline[0]?.connections ?? 0);
-  const title = `How long does a message take when ${connections} ask for all a server can do?`;
+  const title = `How long does a message take when ${connections} ask as fast as they are answered?`;
   const caption =
     values.length === 0
       ? NOTHING
@@ -90,11 +96,19 @@ export function saturatedFigure({ results, cast }: Findings): Figure {
   const chart =
     measured.length === 0
       ? ''
-      : percentileChart('Latency by percentile of saturated servers', measured, axisOf(measured), cast, CHART_WIDTH);
+      : percentileChart('Latency by percentile of saturated servers', measured, axisOf(measured), cast);
   return { title, caption, chart };
 }
 
-/** One small chart for each rate, all with the same scale. */
+const legendOf = (looks: readonly Look[]): string => {
+  const items = looks.map(({ name, shape, kind, role }) => {
+    const glyph = svg(name, { width: 14, height: 14, content: mark(7, 7, shape, 4.2, kind) });
+    return `<li class="${role}">${glyph}${escapeText(name)}</li>`;
+  });
+  return `<ul class="legend">${items.join('')}</ul>`;
+};
+
+/** One small chart for each rate, all with the same scale; a large one where there is but one. */
 function multiples(byRate: ReadonlyMap<number, readonly Result[]>, cast: Cast): string {
   const onTime = new Map(
     [...byRate].map(([rate, results]) => [rate, results.filter(({ valid }) => valid).filter(isMeasured)]),
@@ -102,15 +116,15 @@ function multiples(byRate: ReadonlyMap<number, readonly Result[]>, cast: Cast): 
   const all = [...onTime.values()].flat();
   if (all.length === 0) return '';
   const y = axisOf(all);
+  if (onTime.size === 1) return percentileChart('Latency by percentile', all, y, cast);
   const charts = [...onTime].map(([rate, results]) => {
     const title = `${whole(rate)} messages per second`;
-    const late = byRate.get(rate)!.length - results.length;
-    const missing =
-      late === 0 ? '' : `<p class="soft">${late} of ${byRate.get(rate)!.length} servers have no valid figure here.</p>`;
-    const chart = results.length === 0 ? '' : percentileChart(`Latency at ${title}`, results, y, cast, 430);
-    return `<div><h4>${title}</h4>${missing}${chart}</div>`;
+    const asked = byRate.get(rate)!.length;
+    const missing = results.length === asked ? '' : ` (${results.length} of ${asked} on time)`;
+    const chart = results.length === 0 ? '' : smallChart(`Latency at ${title}`, results, y, cast);
+    return `<div><h4>${title}${missing}</h4>${chart}</div>`;
   });
-  return `<div class="multiples">${charts.join('')}</div>`;
+  return `${legendOf([...cast.values()])}<div class="multiples">${charts.join('')}</div>`;
 }
 
 /** What each reached at the lowest rate that it was not on time at. */
@@ -133,7 +147,8 @@ function reachOf(server: string, results: readonly Result[]): Reach {
 function rateChart(reaches: readonly Reach[], rates: readonly number[], cast: Cast): string {
   const values = reaches.flatMap(({ onTime }) => onTime.flatMap((result) => p99(result) ?? []));
   if (values.length === 0) return '';
-  const ticks = ticksTo(rates.at(-1)!, 6);
+  const highest = rates.at(-1)!;
+  const ticks = ticksTo(highest, 6).filter((at) => at <= highest);
   const curves = reaches.map(({ server, onTime, missed }): Curve => {
     const look = cast.get(server)!;
     const points = onTime
@@ -158,10 +173,9 @@ function rateChart(reaches: readonly Reach[], rates: readonly number[], cast: Ca
     width: CHART_WIDTH,
     height: 280,
     x: {
-      title:
-        'messages per second (× is what a server answered of the first rate that it missed: its queue grows, and no latency describes it)',
+      title: 'messages per second; × is how many a server answered of the first rate that it missed',
       ticks: ticks.map((at) => ({ at, label: thousands(at) })),
-      scale: (range) => linear([0, ticks.at(-1)!], range),
+      scale: (range) => linear([0, highest], range),
     },
     y: microsAxis(values),
     curves,
@@ -206,6 +220,7 @@ function ratioFigure(byRate: ReadonlyMap<number, readonly Result[]>, suite: Suit
     ([rate, results]): Column => ({
       title: `${thousands(rate)} per second`,
       kind: 'dots',
+      domain: [ticks[0]!, ticks.at(-1)!],
       ticks: ticks.map((at) => ({
         at,
         label:
@@ -268,17 +283,15 @@ export function latencyFigures({ suite, results, cast }: Findings): Figure[] {
       ? ''
       : `At ${whole(full[0])} messages per second 99 of 100 are answered within these times, from the least to the most`;
   const reaches = distinct(open.map(({ server }) => server)).map((server) => reachOf(server, open));
-  return [
-    {
-      title: 'How long does a message take when messages come at a fixed rate?',
-      caption: values.length === 0 ? NOTHING : `${about}: ${standings(values, duration)}.`,
-      chart: multiples(byRate, cast),
-    },
-    {
-      title: 'Up to which rate does the p99 hold?',
-      caption: reachCaption(reaches, rates),
-      chart: rateChart(reaches, rates, cast),
-    },
-    ratioFigure(byRate, suite, cast),
-  ];
+  const byPercentile: Figure = {
+    title: 'How long does a message take when messages come at a fixed rate?',
+    caption: values.length === 0 ? NOTHING : `${about}: ${standings(values, duration)}.`,
+    chart: multiples(byRate, cast),
+  };
+  const reachFigure: Figure = {
+    title: 'Up to which rate does the p99 hold?',
+    caption: reachCaption(reaches, rates),
+    chart: rateChart(reaches, rates, cast),
+  };
+  return [byPercentile, ...(rates.length > 1 ? [reachFigure] : []), ratioFigure(byRate, suite, cast)];
 }

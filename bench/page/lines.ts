@@ -2,7 +2,7 @@
 
 import { line, mark, type Point, path, type Scale, svg, text, textWidth, titled } from '../svg.ts';
 import type { Look, Role } from './cast.ts';
-import { endLabels, LABEL_STEP, labelsWidth } from './labels.ts';
+import { type EndLabel, endLabels, LABEL_STEP, labelsWidth } from './labels.ts';
 
 export interface Axis {
   readonly title: string;
@@ -18,7 +18,7 @@ export interface Curve {
     readonly isHollow: boolean;
     readonly title: string;
   }>;
-  /** What is written at its end, if not only the name. */
+  /** What is written at its end, if not its name. Nothing if empty: then the curve is to be found in a legend. */
   readonly label?: string;
   /** Where the line leaves the chart at its top: the value there is not one to draw. */
   readonly leavesAt?: { readonly x: number; readonly title: string };
@@ -31,6 +31,7 @@ export interface LineChart {
   readonly x: Axis;
   readonly y: Axis;
   readonly curves: readonly Curve[];
+  /** Whether every point has its mark, or the last one only. */
   readonly hasMarks: boolean;
 }
 
@@ -42,17 +43,11 @@ const radiusOf = ({ role }: Look): number => (role === 'ours' ? 5 : 4.2);
 function drawCurve({ look, points, leavesAt }: Curve, x: Scale, y: Scale, top: number, hasMarks: boolean): string {
   const places = points.map((point): Point => [x(point.x), y(point.y)]);
   const curve = places.length > 1 ? path(places, `curve ${look.kind}`) : '';
-  const marks = points.map((point, i) =>
-    titled(
-      point.title,
-      mark(
-        ...places[i]!,
-        look.shape,
-        hasMarks || places.length === 1 ? radiusOf(look) : 1.6,
-        `${look.kind}${point.isHollow ? ' hollow' : ''}`,
-      ),
-    ),
-  );
+  const marks = points.map((point, i) => {
+    const radius = hasMarks || i === points.length - 1 ? radiusOf(look) : 1.6;
+    const drawn = mark(...places[i]!, look.shape, radius, `${look.kind}${point.isHollow ? ' hollow' : ''}`);
+    return titled(point.title, drawn);
+  });
   if (leavesAt === undefined) return curve + marks.join('');
   const end: Point = [x(leavesAt.x), top];
   const last = places.at(-1);
@@ -61,13 +56,22 @@ function drawCurve({ look, points, leavesAt }: Curve, x: Scale, y: Scale, top: n
   return rise + curve + marks.join('') + titled(leavesAt.title, `<g class="cross ${look.kind}">${cross.join('')}</g>`);
 }
 
+/** Where a curve is named, once it is known where it ends. */
+function labelOf({ look, points, label = look.name, leavesAt }: Curve, x: Scale, y: Scale, top: number): EndLabel {
+  const last = points.at(-1);
+  const end = leavesAt !== undefined ? { x: x(leavesAt.x), y: top } : { x: x(last!.x), y: y(last!.y) };
+  return { look, ...end, content: label, isTied: leavesAt === undefined };
+}
+
+const unplaced: Scale = () => 0;
+
 export function lineChart({ description, width, height, x, y, curves, hasMarks }: LineChart): string {
   const drawn = curves.filter(({ points, leavesAt }) => points.length > 0 || leavesAt !== undefined);
-  const contents = drawn.map(({ label, look }) => label ?? look.name);
+  const named = drawn.filter(({ label }) => label !== '');
   const left = 14 + Math.max(...y.ticks.map(({ label }) => textWidth(label)));
-  const right = width - labelsWidth(contents);
+  const right = width - labelsWidth(named.map((curve) => labelOf(curve, unplaced, unplaced, 0)));
   const top = 30;
-  const bottom = top + Math.max(height, (drawn.length - 1) * LABEL_STEP);
+  const bottom = top + Math.max(height, (named.length - 1) * LABEL_STEP);
   const xOf = x.scale([left + 12, right]);
   const yOf = y.scale([bottom, top + 6]);
   const grid = y.ticks.map(
@@ -80,18 +84,18 @@ export function lineChart({ description, width, height, x, y, curves, hasMarks }
       line(xOf(at), bottom, xOf(at), bottom + 5, 'axis') + text(xOf(at), bottom + 19, label, 'tick', 'middle'),
   );
   const ordered = [...drawn].sort((a, b) => ORDER.indexOf(a.look.role) - ORDER.indexOf(b.look.role));
-  const labels = drawn.map(({ look, points, leavesAt }, i) => {
-    const last = points.at(-1);
-    const end = leavesAt !== undefined ? { x: xOf(leavesAt.x), y: top } : { x: xOf(last!.x), y: yOf(last!.y) };
-    return { look, ...end, content: contents[i]!, isTied: leavesAt === undefined };
-  });
   const content =
     text(0, 12, y.title, 'tick') +
     grid.join('') +
     line(left, bottom, right, bottom, 'axis') +
     across.join('') +
-    text((left + right) / 2, bottom + 38, x.title, 'tick', 'middle') +
+    text(Math.max((left + right) / 2, textWidth(x.title) / 2), bottom + 38, x.title, 'tick', 'middle') +
     ordered.map((curve) => drawCurve(curve, xOf, yOf, top, hasMarks)).join('') +
-    endLabels(labels, right, top, bottom);
+    endLabels(
+      named.map((curve) => labelOf(curve, xOf, yOf, top)),
+      right,
+      top,
+      bottom,
+    );
   return svg(description, { width, height: bottom + 46, content });
 }

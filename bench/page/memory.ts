@@ -2,10 +2,10 @@
 
 import { whole } from '../format.ts';
 import type { IdleSample } from '../idle.ts';
-import { escapeText, ticksTo } from '../svg.ts';
+import { escapeText } from '../svg.ts';
 import type { Cast } from './cast.ts';
 import { distinct, type Figure, type Findings } from './figure.ts';
-import { type Cell, type Column, rowCharts } from './rows.ts';
+import { barAxis, type Cell, type Column, rowCharts } from './rows.ts';
 import { listed, NOTHING, standings, thousands, type Valued } from './words.ts';
 
 const total = (sample: IdleSample): number => sample.rssBytesPerConnection + sample.kernelStackBytesPerConnection;
@@ -22,16 +22,13 @@ export function comparable(idle: readonly IdleSample[]): readonly IdleSample[] {
 function memoryCaption(held: readonly IdleSample[]): string {
   if (held.length === 0) return NOTHING;
   const values = held.map((sample): Valued => [sample.server, total(sample)]);
-  const most = [...held].sort((a, b) => b.kernelStackBytesPerConnection - a.kernelStackBytesPerConnection)[0]!;
-  const stack = most.kernelStackBytesPerConnection;
-  const kernel =
-    stack === 0 ? '' : `; of these ${whole(stack)} of ${most.server} are the kernel's stack of a thread (faded)`;
+  const stack = Math.max(...held.map((sample) => sample.kernelStackBytesPerConnection));
+  const kernel = stack === 0 ? '' : `; the faded part is the kernel's stack of a thread, up to ${whole(stack)} bytes`;
   return `With ${whole(held[0]!.connections)} idle connections, bytes for each from the least to the most: ${standings(values, whole)}${kernel}.`;
 }
 
 export function memoryFigure({ idle, cast }: Findings): Figure {
   const held = comparable(idle);
-  const ticks = ticksTo(Math.max(1, ...held.map(total)), 5);
   const cells = held.map((sample): [string, Cell] => {
     const { server, rssBytesPerConnection: user, kernelStackBytesPerConnection: kernel } = sample;
     const label = `${whole(user)}${kernel === 0 ? '' : ` + ${whole(kernel)}`}`;
@@ -43,7 +40,7 @@ export function memoryFigure({ idle, cast }: Findings): Figure {
   const column: Column = {
     title: 'bytes per idle connection: the process’s own memory, and kernel stack (faded)',
     kind: 'bars',
-    ticks: ticks.map((at) => ({ at, label: thousands(at) })),
+    ...barAxis(Math.max(1, ...held.map(total)), 5, thousands),
     reference: null,
     cells: new Map<string, Cell | string>([
       ...cells,
@@ -78,14 +75,16 @@ function limitCaption(idle: readonly IdleSample[]): string {
   const servers = distinct(short.map(({ server }) => server));
   const reached = servers.map((server) => {
     const own = short.filter((sample) => sample.server === server);
-    return `${server} ends at ${whole(Math.max(...own.map(({ established }) => established)))}`;
+    return `${server} holds ${whole(Math.max(...own.map(({ established }) => established)))} at most`;
   });
   const others = distinct(idle.map(({ server }) => server)).filter((server) => !servers.includes(server));
-  const rest =
-    others.length === 0
-      ? ''
-      : `, and ${others.length > 4 ? `the ${others.length} others hold` : `${listed(others)} ${others.length === 1 ? 'holds' : 'hold'}`} all that were tried`;
-  return `Of up to ${whole(most)} connections, ${reached.length > 4 ? `${reached.length} servers do not hold all` : reached.join(', ')}${rest}.`;
+  const some =
+    reached.length > 4
+      ? `${reached.length} of ${reached.length + others.length} servers do not hold all`
+      : listed(reached);
+  const names = others.length > 4 ? `the other ${others.length}` : listed(others);
+  const rest = others.length === 0 ? '' : `, while ${names} ${others.length === 1 ? 'holds' : 'hold'} all`;
+  return `Of up to ${whole(most)} connections ${some}${rest}.`;
 }
 
 function limitColumn(count: number, idle: readonly IdleSample[]): Column {
@@ -107,6 +106,7 @@ function limitColumn(count: number, idle: readonly IdleSample[]): Column {
   return {
     title: `of ${whole(count)}`,
     kind: 'bars',
+    domain: [0, count],
     ticks: [0, count].map((at) => ({ at, label: whole(at) })),
     reference: null,
     cells: new Map(cells),
@@ -116,7 +116,9 @@ function limitColumn(count: number, idle: readonly IdleSample[]): Column {
 /** Where some could not have all connections. */
 export function limitFigure({ idle, cast }: { readonly idle: readonly IdleSample[]; readonly cast: Cast }): Figure {
   const counts = distinct(idle.map(({ connections }) => connections)).sort((a, b) => a - b);
-  const rows = distinct(idle.map(({ server }) => server)).map((server) => cast.get(server)!);
+  const fails = (server: string) => idle.some((sample) => sample.server === server && sample.whyIncomplete !== null);
+  // Of those that hold all a few are enough to see it.
+  const rows = [...cast.values()].filter(({ name, role }) => role === 'ours' || fails(name));
   return {
     title: 'How many connections can there be?',
     caption: limitCaption(idle),

@@ -4,10 +4,10 @@ import { connectionsOf, sizeOf, whole } from '../format.ts';
 import type { Result, SuiteReport } from '../results.ts';
 import type { RatioField } from '../suite.ts';
 import { linear, logarithmic, ticksTo } from '../svg.ts';
-import type { Cast, Look } from './cast.ts';
+import { type Cast, type Look, roleOf } from './cast.ts';
 import { distinct, type Figure, type Findings, isHollow } from './figure.ts';
 import { type Axis, lineChart } from './lines.ts';
-import { type Cell, CHART_WIDTH, type Column, rowCharts } from './rows.ts';
+import { barAxis, type Cell, CHART_WIDTH, type Column, rowCharts } from './rows.ts';
 import { NOTHING, oursOf, ranked, standings, thousands, times, type Valued } from './words.ts';
 
 /** What was measured in the same way but for the number of connections. */
@@ -19,7 +19,7 @@ interface Group {
 
 function groupsOf(results: readonly Result[]): Group[] {
   const traits = ({ messageBytes, inFlight }: Result) => [
-    messageBytes === null ? 'requests' : `messages of ${sizeOf(messageBytes)}`,
+    messageBytes === null ? 'requests' : `with messages of ${sizeOf(messageBytes)}`,
     `${inFlight} in flight`,
   ];
   const keys = distinct(results.map((result) => traits(result).join()));
@@ -41,21 +41,29 @@ export function headlineOf(results: readonly Result[]): readonly Result[] {
   return closed.filter(({ shape }) => shape === nearest?.shape);
 }
 
+/** What ratios are of. */
+export const quantityNoun = ({ measure }: SuiteReport): string =>
+  measure === 'capacity' ? 'throughput per CPU time' : 'throughput';
+
 interface Quantity {
   readonly noun: string;
   readonly of: (result: Result) => number | null;
+  /** Whether single rounds are known. */
+  readonly hasRange: boolean;
 }
 
 function quantityOf({ measure }: SuiteReport, { churn, messageBytes }: Result): Quantity {
   const noun = churn ? 'connections' : messageBytes === null ? 'requests' : 'round trips';
-  if (measure !== 'capacity') return { noun: `${noun} per second`, of: (result) => result.roundTripsPerSecond };
+  if (measure !== 'capacity')
+    return { noun: `${noun} per second`, of: (result) => result.roundTripsPerSecond, hasRange: true };
   return {
     noun: `${noun} per second of the server's CPU time`,
     of: ({ serverCpuMicrosPerRoundTrip: micros }) => (micros === null || micros === 0 ? null : 1e6 / micros),
+    hasRange: false,
   };
 }
 
-export const countAxis = (counts: readonly number[]): Axis => ({
+const countAxis = (counts: readonly number[]): Axis => ({
   title: 'connections (logarithmic)',
   ticks: counts.map((at) => ({ at, label: whole(at) })),
   scale: (range) => logarithmic([counts[0]!, counts.at(-1)!], range),
@@ -99,7 +107,7 @@ function throughputLines(results: readonly Result[], { noun, of }: Quantity, cas
 function column(
   title: string,
   results: readonly Result[],
-  ticks: Column['ticks'],
+  axis: Pick<Column, 'domain' | 'ticks'>,
   reference: number | null,
   cellOf: (result: Result) => Cell | null,
 ): Column {
@@ -107,35 +115,22 @@ function column(
     const why = result.valid ? 'no ratio' : result.samples === 0 ? 'not measured' : 'not valid';
     return [result.server, cellOf(result) ?? why] as const;
   });
-  return { title, kind: 'bars', ticks, reference, cells: new Map(cells) };
+  return { title, kind: 'bars', ...axis, reference, cells: new Map(cells) };
 }
 
-function throughputColumn(title: string, results: readonly Result[], { noun, of }: Quantity): Column {
-  const values = results.map((result) => of(result) ?? 0);
-  const ticks = ticksTo(
-    Math.max(
-      ...values,
-      ...results.map(({ spread }) => (noun.includes('CPU') ? 0 : (spread.roundTripsPerSecond?.max ?? 0))),
-    ),
-    4,
-  );
-  return column(
-    title,
-    results,
-    ticks.map((at) => ({ at, label: thousands(at) })),
-    null,
-    (result) => {
-      const value = of(result);
-      if (value === null) return null;
-      return {
-        value,
-        label: `${whole(value)}${result.valid ? '' : ' *'}`,
-        range: noun.includes('CPU') ? null : result.spread.roundTripsPerSecond,
-        isHollow: isHollow(result),
-        title: `${result.server}: ${whole(value)} ${noun}`,
-      };
-    },
-  );
+function throughputColumn(title: string, results: readonly Result[], { noun, of, hasRange }: Quantity): Column {
+  const ends = results.map((result) => (hasRange ? result.spread.roundTripsPerSecond?.max : of(result)) ?? 0);
+  return column(title, results, barAxis(Math.max(...ends), 3, thousands), null, (result) => {
+    const value = of(result);
+    if (value === null) return null;
+    return {
+      value,
+      label: `${whole(value)}${result.valid ? '' : ' *'}`,
+      range: hasRange ? result.spread.roundTripsPerSecond : null,
+      isHollow: isHollow(result),
+      title: `${result.server}: ${whole(value)} ${noun}`,
+    };
+  });
 }
 
 export function ratioColumn(
@@ -148,7 +143,7 @@ export function ratioColumn(
   return column(
     title,
     results,
-    ticksTo(top, steps).map((at) => ({ at, label: `${Number(at.toPrecision(3))}` })),
+    barAxis(top, steps, (at) => `${Number(at.toPrecision(3))}`),
     1,
     (result) => {
       const value = result.valid ? result[field] : null;
@@ -190,10 +185,13 @@ function throughputCaption(results: readonly Result[], { noun, of }: Quantity): 
 const percentOf = (value: number): string => `${(value * 100).toFixed(0)} %`;
 
 /** What the best of onewait reaches of what it is compared with; of anyone, where there is no onewait. */
-export function ratioCaption(results: readonly Result[], { ratios }: SuiteReport): string {
-  const [first, ...others] = ratios;
+export function ratioCaption(results: readonly Result[], suite: SuiteReport): string {
+  const [first, ...others] = suite.ratios;
   const compared = results.filter(({ server }) => server !== first!.server);
   const values = ranked(compared, (result) => result[first!.field]);
+  // What onewait itself loses or gains by something is told of all.
+  if (values.length > 0 && first!.server !== null && roleOf(first!.server) === 'ours')
+    return `With ${connectionsOf(compared[0]!.connections)}, of the ${quantityNoun(suite)} of ${first!.server} are reached: ${standings(values, percentOf)}.`;
   const best = oursOf(values) ?? values[0];
   if (best === undefined) return NOTHING;
   const result = compared.find(({ server }) => server === best[0])!;
@@ -204,72 +202,64 @@ export function ratioCaption(results: readonly Result[], { ratios }: SuiteReport
     .map(({ field, server }) => ` and ${times(result[field]!)} times that of ${server}`)
     .join('');
   const share = best[1] < 2 ? percentOf(best[1]) : `${times(best[1])} times`;
-  return `With ${connectionsOf(result.connections)}, ${best[0]} reaches ${share} of the throughput of ${first!.server}${rounds}${further}${place(values, best)}.`;
+  return `With ${connectionsOf(result.connections)}, ${best[0]} reaches ${share} of the ${quantityNoun(suite)} of ${first!.server}${rounds}${further}${place(values, best)}.`;
 }
 
 function place(values: readonly Valued[], own: Valued): string {
-  const before = values.indexOf(own);
   if (values.length === 1) return '';
-  return before === 0
-    ? ', the most of all that are compared with it'
-    : `; ${values[0]![0]} reaches the most, ${percentOf(values[0]![1])}`;
+  const [most] = values;
+  return most === own ? '; nobody else reaches more' : `; the most reaches ${most![0]}, ${percentOf(most![1])}`;
 }
 
-export function rateFigures({ suite, results, cast }: Findings): Figure[] {
-  const quantity = quantityOf(suite, results[0]!);
+const question = ({ noun }: Quantity): string => `How many ${noun}`;
+
+/** Of one number of connections: all that is known of it, side by side. */
+function singleFigure({ title, results }: Group, quantity: Quantity, { suite, cast }: Findings): Figure {
+  const columns = [
+    throughputColumn(quantity.noun, results, quantity),
+    ...suite.ratios
+      .filter(({ server }) => server !== null)
+      .map(({ field, server }) => ratioColumn(`ratio to ${server}`, results, field, topOf(results, field))),
+  ].filter(({ cells }) => [...cells.values()].some((cell) => typeof cell !== 'string'));
+  return {
+    title: `${question(quantity)}, with ${connectionsOf(results[0]!.connections)}${title}?`,
+    caption: throughputCaption(results, quantity),
+    chart: columns.length === 0 ? '' : rowCharts(question(quantity), sortedLooks(results, quantity.of, cast), columns),
+  };
+}
+
+function throughputFigure({ title, results }: Group, quantity: Quantity, cast: Cast): Figure {
+  return {
+    title: `${question(quantity)}, by number of connections${title}?`,
+    caption: throughputCaption(headlineOf(results), quantity),
+    chart: results.some((result) => quantity.of(result) !== null) ? throughputLines(results, quantity, cast) : '',
+  };
+}
+
+/** A column for each number of connections at which somebody may be ranked. */
+function ratioFigure({ title, results }: Group, { suite, cast }: Findings): Figure {
+  const { field, server } = suite.ratios[0]!;
   const headline = headlineOf(results);
-  const { field, server: reference } = suite.ratios[0]!;
-  const several = distinct(results.map(({ connections }) => connections)).length > 1;
-  const question = `How many ${quantity.noun}`;
-  const groups = groupsOf(results);
-  if (!several && groups.length === 1) {
-    const columns = [
-      throughputColumn(quantity.noun, headline, quantity),
-      ...suite.ratios
-        .filter((ratio) => ratio.server !== null)
-        .map((ratio) => ratioColumn(`ratio to ${ratio.server}`, headline, ratio.field, topOf(headline, ratio.field))),
-    ];
-    const rows = sortedLooks(headline, quantity.of, cast);
-    return [
-      {
-        title: `${question}, with ${connectionsOf(headline[0]!.connections)}?`,
-        caption: throughputCaption(headline, quantity),
-        chart: rowCharts(
-          question,
-          rows,
-          columns.filter(({ cells }) => [...cells.values()].some((cell) => typeof cell !== 'string')),
-        ),
-      },
-    ];
-  }
-  return groups.flatMap(({ title, results: own }) => {
-    const at = headlineOf(own);
-    const measured = own.some((result) => quantity.of(result) !== null);
-    const rankedShapes = distinct(
-      own.filter((result) => result.ranked && result[field] !== null && result.valid).map(({ shape }) => shape),
-    );
-    const columns = rankedShapes.map((shape) => {
-      const inShape = own.filter((result) => result.shape === shape);
-      return ratioColumn(connectionsOf(inShape[0]!.connections), inShape, field, topOf(own, field), 2);
-    });
-    return [
-      {
-        title: `${question}, by number of connections${title}?`,
-        caption: throughputCaption(at, quantity),
-        chart: measured ? throughputLines(own, quantity, cast) : '',
-      },
-      {
-        title: `How much of the throughput of ${reference} does each reach${title}?`,
-        caption: ratioCaption(at, suite),
-        chart:
-          columns.length === 0
-            ? ''
-            : rowCharts(
-                `Throughput as a ratio to ${reference}`,
-                sortedLooks(at, (result) => result[field], cast),
-                columns,
-              ),
-      },
-    ];
+  const compared = results.filter((result) => result.ranked && result.valid && result[field] !== null);
+  const columns = distinct(compared.map(({ shape }) => shape)).map((shape) => {
+    const own = results.filter((result) => result.shape === shape);
+    return ratioColumn(connectionsOf(own[0]!.connections), own, field, topOf(results, field), 2);
+  });
+  const rows = sortedLooks(headline, (result) => result[field], cast);
+  return {
+    title: `How much of the ${quantityNoun(suite)} of ${server} does each reach${title}?`,
+    caption: ratioCaption(headline, suite),
+    chart: columns.length === 0 ? '' : rowCharts(`The ${quantityNoun(suite)} as a ratio to ${server}`, rows, columns),
+  };
+}
+
+export function rateFigures(findings: Findings): Figure[] {
+  const { suite, results, cast } = findings;
+  const quantity = quantityOf(suite, results[0]!);
+  return groupsOf(results).flatMap((group) => {
+    if (distinct(group.results.map(({ connections }) => connections)).length === 1)
+      return [singleFigure(group, quantity, findings)];
+    const figure = throughputFigure(group, quantity, cast);
+    return suite.ratios[0]!.server === null ? [figure] : [figure, ratioFigure(group, findings)];
   });
 }

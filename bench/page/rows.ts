@@ -13,7 +13,9 @@ import {
   svg,
   text,
   textWidth,
+  ticksTo,
   titled,
+  wrapped,
 } from '../svg.ts';
 import type { Look } from './cast.ts';
 
@@ -33,6 +35,8 @@ export interface Cell {
 export interface Column {
   readonly title: string;
   readonly kind: 'bars' | 'dots';
+  /** From zero, for bars. */
+  readonly domain: readonly [number, number];
   readonly ticks: ReadonlyArray<{ readonly at: number; readonly label: string }>;
   /** What all are compared with. */
   readonly reference: number | null;
@@ -48,7 +52,6 @@ export interface RowChart {
 export const CHART_WIDTH = 860;
 const STEP = 22;
 const BAR = 14;
-const TOP = 26;
 const GAP = 26;
 
 function drawCell(look: Look, cell: Cell, kind: Column['kind'], x: Scale, middle: number): string {
@@ -76,36 +79,52 @@ function drawCell(look: Look, cell: Cell, kind: Column['kind'], x: Scale, middle
   return titled(cell.title, parts.join(''));
 }
 
+const LINE = 16;
+
 export function drawRows({ rows, columns }: RowChart): Drawing {
-  const left = Math.max(...rows.map(({ name }) => textWidth(name) * 1.04)) + 24;
+  const left = Math.max(...rows.map(({ name, role }) => textWidth(name, role === 'ours'))) + 24;
   const step = (CHART_WIDTH - left + GAP) / columns.length;
-  const bottom = TOP + rows.length * STEP;
-  const middleOf = (row: number) => TOP + row * STEP + STEP / 2;
+  const titles = columns.map(({ title }) => wrapped(title, step - GAP, true));
+  const top = 10 + LINE * Math.max(...titles.map((lines) => lines.length));
+  const bottom = top + rows.length * STEP;
+  const middleOf = (row: number) => top + row * STEP + STEP / 2;
   const names = rows.map(
     (look, row) =>
       text(left - 24, middleOf(row) + 4, look.name, `name ${look.role}`, 'end') +
       mark(left - 13, middleOf(row), look.shape, 3.6, look.kind),
   );
-  const drawn = columns.map(({ title, kind, ticks, reference, cells }, i) => {
+  const drawn = columns.map(({ kind, domain, ticks, reference, cells }, i) => {
     const start = left + i * step;
     const labels = [...cells.values()].map((cell) => (typeof cell === 'string' ? '' : cell.label));
-    const end = start + step - GAP - Math.max(...labels.map(textWidth)) - 10;
-    const domain = [ticks[0]!.at, ticks.at(-1)!.at] as const;
+    const end = start + step - GAP - Math.max(0, ...labels.map((label) => textWidth(label))) - 10;
     const x = kind === 'bars' ? linear(domain, [start, end]) : logarithmic(domain, [start + 6, end - 6]);
+    const title = titles[i]!.map((words, n) =>
+      text(start, top - 12 - (titles[i]!.length - 1 - n) * LINE, words, 'head'),
+    );
     const grid = ticks.map(
       ({ at, label }) =>
-        line(x(at), TOP, x(at), bottom, at === 0 ? 'axis' : 'grid') + text(x(at), bottom + 15, label, 'tick', 'middle'),
+        line(x(at), top, x(at), bottom, at === 0 ? 'axis' : 'grid') + text(x(at), bottom + 15, label, 'tick', 'middle'),
     );
     const values = rows.map((look, row) => {
       const cell = cells.get(look.name) ?? 'not measured';
-      if (typeof cell === 'string') return text(start + 6, middleOf(row) + 4, cell, 'tick');
+      if (typeof cell === 'string') return text(start + 6, middleOf(row) + 4, cell, 'tick missing');
       const label = text(end + 10, middleOf(row) + 4, cell.label, look.role === 'peer' ? 'soft' : '');
       return drawCell(look, cell, kind, x, middleOf(row)) + label;
     });
-    const compared = reference === null ? '' : line(x(reference), TOP - 4, x(reference), bottom, 'reference');
-    return text(start, 14, title, 'head') + grid.join('') + compared + values.join('');
+    const compared = reference === null ? '' : line(x(reference), top - 4, x(reference), bottom, 'reference');
+    return title.join('') + grid.join('') + compared + values.join('');
   });
   return { width: CHART_WIDTH, height: bottom + 22, content: names.join('') + drawn.join('') };
+}
+
+/** An axis of bars, no longer than the longest needs. */
+export function barAxis(
+  top: number,
+  count: number,
+  label: (value: number) => string,
+): Pick<Column, 'domain' | 'ticks'> {
+  const ticks = ticksTo(top, count).filter((at) => at <= top * 1.005);
+  return { domain: [0, top * 1.005], ticks: ticks.map((at) => ({ at, label: label(at) })) };
 }
 
 /** At most `most` columns to a chart, about as many in each. */

@@ -35,20 +35,21 @@ export function suiteTables({ suite, results }: Findings, idle: Report['idle']):
   return `<h3>${escapeText(suite.title)}</h3>${tables.join('')}${memory}${definitions(suite.method)}`;
 }
 
-export function selfChecks({ selfChecks: checks }: Report): string {
+export function selfChecks({ selfChecks: checks, suites }: Report): string {
   if (checks.length === 0) return '';
   const slow = checks.filter(({ enough }) => !enough).length;
   const verdict =
     slow === 0
       ? 'The generator could have asked for more than the best server did, everywhere'
       : `In ${slow} of ${checks.length} shapes the best server did nearly as much as the generator can ask for: it may be faster than shown`;
-  const rows = checks.map(({ shape, server, headroom, enough }) => [
+  const rows = checks.map(({ suite, shape, server, headroom, enough }) => [
+    suites.find(({ name }) => name === suite)?.title ?? suite,
     shape,
     server,
     `${headroom.toFixed(2)} ×`,
     enough ? 'yes' : 'no',
   ]);
-  return `<h2>Was the load generator fast enough?</h2><p>${verdict}.</p>${table([['shape', 'best server', 'headroom', 'enough'], ...rows])}`;
+  return `<h2>Was the load generator fast enough?</h2><p>${verdict}.</p>${table([['suite', 'shape', 'best server', 'headroom', 'enough'], ...rows])}`;
 }
 
 export function missing({ results, idle, skipped }: Report): string {
@@ -64,14 +65,14 @@ export function missing({ results, idle, skipped }: Report): string {
     ...skipped,
   ];
   if (lines.length === 0) return '';
-  return `<h2>What is not valid or missing</h2><ul class="words">${distinct(lines)
+  return `<h2 id="missing">What is not valid or missing</h2><ul class="words">${distinct(lines)
     .map((words) => `<li>${escapeText(words)}</li>`)
     .join('')}</ul>`;
 }
 
 export const machineFacts = (machine: Machine): Record<string, string> => ({
   processor: `${machine.cpuModel}, ${machine.cores} core${machine.cores === 1 ? '' : 's'}`,
-  memory: `${(machine.memoryBytes / 2 ** 30).toFixed(0)} GiB`,
+  'main memory': `${(machine.memoryBytes / 2 ** 30).toFixed(0)} GiB`,
   Linux: machine.kernel,
   Node: machine.node,
   'open files': `at most ${whole(machine.descriptorLimit)} in a process`,

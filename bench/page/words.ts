@@ -32,6 +32,9 @@ export function listed(items: readonly string[]): string {
   return `${items.slice(0, -1).join(', ')} and ${items.at(-1)}`;
 }
 
+/** More are not read as a list. */
+const MOST_LISTED = 6;
+
 /** Of many the first, the last, the best of onewait and what it is compared with, in their order, each with its value. */
 export function standings(values: readonly Valued[], format: (value: number) => string): string {
   const named = new Set<Valued | undefined>([
@@ -41,27 +44,24 @@ export function standings(values: readonly Valued[], format: (value: number) => 
     values.find(([server]) => roleOf(server) === 'floor'),
     values.find(([server]) => roleOf(server) === 'threads'),
   ]);
-  const shown = values.length <= 4 ? values : values.filter((value) => named.has(value));
+  const shown = values.length <= MOST_LISTED ? values : values.filter((value) => named.has(value));
   const items = shown.map(([server, value]) => `${server} ${format(value)}`);
   const of = shown.length === values.length ? '' : ` (${shown.length} of ${values.length})`;
   return listed(items) + of;
 }
 
-/** 200 µs, 1.2 ms, 3 s. */
+/** 24 µs, 1.2 ms, 3 s: three digits at most, and no line ends within. */
 export function duration(micros: number): string {
-  const short = (value: number) => Number(value.toPrecision(value >= 100 ? 3 : 2)).toLocaleString('en-US');
-  if (micros >= 1e6) return `${short(micros / 1e6)} s`;
-  return micros >= 1e4 ? `${short(micros / 1e3)} ms` : `${micros >= 100 ? whole(micros) : short(micros)} µs`;
+  const [value, unit] = micros >= 1e6 ? [micros / 1e6, 's'] : micros >= 1e3 ? [micros / 1e3, 'ms'] : [micros, 'µs'];
+  return `${Number(value.toPrecision(value >= 10 && value < 100 ? 2 : 3))}\u00a0${unit}`;
 }
 
+const threeDigits = (value: number): string => `${Number(value.toPrecision(3))}`;
+
 /** 210 k. */
-export const thousands = (value: number): string =>
-  value === 0
-    ? '0'
-    : value >= 1e6
-      ? `${Number((value / 1e6).toPrecision(3))} M`
-      : value >= 1e3
-        ? `${Number((value / 1e3).toPrecision(3))} k`
-        : `${Number(value.toPrecision(3))}`;
+export function thousands(value: number): string {
+  if (value >= 1e6) return `${threeDigits(value / 1e6)}\u00a0M`;
+  return value >= 1e3 ? `${threeDigits(value / 1e3)}\u00a0k` : threeDigits(value);
+}
 
 export const times = (ratio: number): string => (ratio >= 9.95 ? whole(ratio) : ratio.toFixed(2));

@@ -3,7 +3,7 @@
 // A file is written beside its place and then put there, so that it is never seen half done; what stood there before stays until then. What is
 // no regular file (a FIFO, /dev/null) is written to as it is.
 
-import { closeSync, openSync, realpathSync, renameSync, statSync, unlinkSync } from 'node:fs';
+import { closeSync, openSync, realpathSync, renameSync, rmSync, statSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { isatty } from 'node:tty';
 import { type Command, Option } from 'commander';
@@ -58,9 +58,11 @@ async function writeFile(path: string, pieces: Generator<Uint8Array>): Promise<v
   const inPlace = there !== undefined && !there.isFile();
   const place = there === undefined || inPlace ? path : realpathSync(path);
   const temporary = inPlace ? path : join(dirname(place), `.${basename(place)}.${process.pid}.tmp`);
-  const fd = openFor(path, temporary, inPlace ? 'w' : 'wx');
+  // Before there is anything to leave behind.
   const cancel = inPlace ? () => {} : unlinkOnSignal(temporary);
+  let fd = -1;
   try {
+    fd = openFor(path, temporary, inPlace ? 'w' : 'wx');
     let damage: TraceError | null = null;
     try {
       for (let piece = first; !piece.done; piece = pieces.next()) {
@@ -75,11 +77,11 @@ async function writeFile(path: string, pieces: Generator<Uint8Array>): Promise<v
     if (!inPlace) renameSync(temporary, place);
     if (damage !== null) throw damage;
   } catch (error) {
-    if (!inPlace && !(error instanceof TraceError)) unlinkSync(temporary);
+    if (!inPlace && fd >= 0 && !(error instanceof TraceError)) unlinkSync(temporary);
     throw error;
   } finally {
     cancel();
-    closeSync(fd);
+    if (fd >= 0) closeSync(fd);
   }
 }
 
@@ -96,7 +98,7 @@ function openFor(path: string, temporary: string, flags: string): number {
 /** Ctrl-C leaves no half file behind. Returns its undo. */
 function unlinkOnSignal(path: string): () => void {
   const stop = (signal: NodeJS.Signals): void => {
-    unlinkSync(path);
+    rmSync(path, { force: true });
     process.exit(signal === 'SIGINT' ? 130 : 143);
   };
   process.on('SIGINT', stop).on('SIGTERM', stop);

@@ -16,16 +16,28 @@ export function addTimeline(trace: Command): void {
       'Makes a page of a trace, to be opened in a browser: a lane for each descriptor and task, and arrows from ready to resume.',
     )
     .requiredOption('-o, --output <page>', 'where the page goes, for instance out.html')
-    .action((file: string, { output }: { output: string }) => {
+    .action(async (file: string, { output }: { output: string }) => {
       const progress = new Progress();
+      let signalled = 0;
+      process.once('SIGINT', () => {
+        signalled = 130;
+      });
+      process.once('SIGTERM', () => {
+        signalled = 143;
+      });
       try {
-        const { records, lanes, bytes } = writeTimeline(file, output, (count) => progress.show(count));
+        const { records, lanes, bytes } = await writeTimeline(file, output, async (count) => {
+          progress.show(count);
+          // For signals.
+          await new Promise(setImmediate);
+          if (signalled !== 0) throw new Error('interrupted');
+        });
         progress.clear();
         say(`${output}: ${number(records)} records, ${number(lanes)} lanes, ${number(Math.ceil(bytes / 1024))} KiB\n`);
       } catch (error) {
         progress.clear();
-        complain(error);
-        process.exitCode = 1;
+        if (signalled === 0) complain(error);
+        process.exitCode = signalled === 0 ? 1 : signalled;
       }
     });
 }

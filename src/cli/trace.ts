@@ -168,17 +168,17 @@ async function follow(file: string, formatter: TraceFormatter): Promise<number> 
   });
   process.once('SIGINT', () => stopped(130));
   process.once('SIGTERM', () => stopped(143));
-  let size = 0;
+  const begun = statSync(file).ino;
   try {
     for (;;) {
+      const now = statSync(file, { throwIfNoEntry: false });
+      if (now === undefined) throw new TraceError(file, 'was removed meanwhile');
+      if (now.ino !== begun || reader.begunAnew)
+        throw new TraceError(file, 'was begun anew meanwhile: another recording writes it; follow it again');
       let read = 0;
       for (let record = reader.next(); record !== null; record = reader.next(), read++) print(formatter.push(record));
       // A turn is over when the next wait has returned. Until then somebody wants to see what happened before it.
       if (read === 0) print(formatter.end());
-      const now = statSync(file).size;
-      if (now < size)
-        throw new TraceError(file, 'was begun anew meanwhile: another recording writes it; follow it again');
-      size = now;
       const code = await Promise.race([stop, new Promise<null>((resolve) => setTimeout(resolve, LOOK_MS, null))]);
       if (code === null) continue;
       print(formatter.end());

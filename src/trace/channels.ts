@@ -6,7 +6,7 @@
 import { type Channel, channel } from 'node:diagnostics_channel';
 import type { Trap } from '../operation.ts';
 import type { Task, TaskState } from '../task.ts';
-import type { Observer, Suspension } from './observer.ts';
+import { ITS_TURN, type Observer, type Suspension } from './observer.ts';
 import { OpenKind } from './record.ts';
 
 /** Messages of `onewait:fd:ready`. `events` has EVENT_READ (1), EVENT_WRITE (2) or both. */
@@ -106,6 +106,11 @@ export class Publisher implements Observer {
     else trap.suspension = { number: 1, fd: trap.fd, generation: 0, event: trap.event, settledAt: 0 };
     SUSPEND.publish({ task, on: trap.describe(), fd: trap.fd });
   }
+  yields(task: Task, trap: Trap): void {
+    if (this.next !== null) this.next.yields(task, trap);
+    else trap.suspension = { number: 1, fd: -1, generation: 0, event: 0, settledAt: 0 };
+    SUSPEND.publish({ task, on: ITS_TURN, fd: -1 });
+  }
   settled(suspension: Suspension, waking: boolean): void {
     this.next?.settled(suspension, waking);
   }
@@ -114,7 +119,9 @@ export class Publisher implements Observer {
     if (suspension === null || suspension.number === 0) return;
     if (this.next !== null) this.next.resume(task, trap);
     else trap.suspension = null;
-    RESUME.publish({ task, on: trap.describe(), fd: suspension.fd });
+    // Of a descriptor's operation that had its result at once, its turn was waited for.
+    const on = suspension.fd === trap.fd ? trap.describe() : ITS_TURN;
+    RESUME.publish({ task, on, fd: suspension.fd });
   }
   end(task: Task, state: TaskState, outcome: unknown): void {
     this.next?.end(task, state, outcome);

@@ -7,7 +7,7 @@ import { Histogram } from './histogram.ts';
 import type { CostsHead } from './live.ts';
 import { memorySource, TraceReader } from './reader.ts';
 import { Kind, SYSCALLS } from './record.ts';
-import { type Flow, type Mark, type Span, type SpanSink, Spans, type Track } from './spans.ts';
+import { type Mark, type Span, type SpanSink, Spans, type Track } from './spans.ts';
 
 export const SORTS = ['cpu', 'calls', 'bytes', 'latency'] as const;
 export type Sort = (typeof SORTS)[number];
@@ -134,8 +134,8 @@ export class Costs implements SpanSink {
     else if (kind === 'lost') this.lost += record.result;
   }
 
-  flow({ from, fromT, toT }: Flow): void {
-    this.sum(from).latencies.add(Math.max(0, toT - fromT));
+  woke(from: Track, latency: number): void {
+    this.sum(from).latencies.add(latency);
   }
 
   private sum(track: Track): Sum {

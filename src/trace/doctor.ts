@@ -114,6 +114,8 @@ interface ThreadState {
   last: TraceRecord | null;
   /** Tasks that run, and how many there are. */
   readonly running: Set<number>;
+  /** The task that was running when the thread waited, with its name: it awaits a promise of Node's, and nothing tells when it goes on. */
+  adrift: { task: number; name: string } | null;
   tasks: number;
   turns: number;
   hosts: number;
@@ -149,30 +151,15 @@ export class Doctor {
     // Names are forgotten here with what they name, so it comes last; long steps are noticed in it.
     this.spans.push(record);
     if (kind === Kind.end || kind === Kind.suspend) this.stopped(record, this.thread(record.thread));
+    const over = kind === Kind.thread && record.result !== 0 ? this.threads.get(record.thread) : undefined;
+    if (over === undefined) return;
+    this.over(over, record.t);
+    this.threads.delete(record.thread);
   }
 
   /** What was found, once everything has been pushed. */
   finish(): Finding[] {
-    for (const state of this.threads.values()) {
-      this.endOfSpin(state, this.last);
-      this.report(state.heldBefore);
-      this.report(state.held);
-      for (const [fd, descriptor] of state.descriptors) {
-        this.closed(fd, descriptor, this.last);
-        if (descriptor.orphaned !== null && descriptor.opened !== null)
-          this.add(
-            'unclosed',
-            `fd ${fd} ${descriptor.name} was never closed, though the task that used it has ended.`,
-            [descriptor.opened, descriptor.orphaned],
-          );
-      }
-      if (state.hosts >= LIBUV_TURNS && state.hosts * 2 >= state.turns)
-        this.add(
-          'libuv',
-          `libuv had something to do in ${count(state.hosts)} of ${count(state.turns)} turns: timers, sockets or files of Node's own keep it awake.`,
-          state.hostLine === null ? [] : [state.hostLine],
-        );
-    }
+    for (const state of this.threads.values()) this.over(state, this.last);
     for (const [what, { count: times, lines }] of this.failures)
       this.add('failed', `${times === 1 ? what : `${what}, ${count(times)} times`}.`, lines);
     if (this.otherFailures > 0) this.add('failed', `${count(this.otherFailures)} more tasks failed in other ways.`, []);
@@ -189,6 +176,27 @@ export class Doctor {
       const rest = times - shown.length;
       return rest === 0 ? shown : [...shown, { sentence: `${count(rest)} ${MORE[sort]}.`, lines: [] }];
     });
+  }
+
+  /** A thread does nothing any more. */
+  private over(state: ThreadState, t: number): void {
+    this.endOfSpin(state, t);
+    this.report(state.heldBefore);
+    this.report(state.held);
+    for (const [fd, descriptor] of state.descriptors) {
+      this.closed(fd, descriptor, t);
+      if (descriptor.orphaned !== null && descriptor.opened !== null)
+        this.add('unclosed', `fd ${fd} ${descriptor.name} was never closed, though the task that used it has ended.`, [
+          descriptor.opened,
+          descriptor.orphaned,
+        ]);
+    }
+    if (state.hosts >= LIBUV_TURNS && state.hosts * 2 >= state.turns)
+      this.add(
+        'libuv',
+        `libuv had something to do in ${count(state.hosts)} of ${count(state.turns)} turns: timers, sockets or files of Node's own keep it awake.`,
+        state.hostLine === null ? [] : [state.hostLine],
+      );
   }
 
   private look(record: TraceRecord, state: ThreadState): void {
@@ -272,6 +280,8 @@ export class Doctor {
     state.busy = false;
     state.hosted = false;
     state.wait = record;
+    for (const task of state.running) state.adrift = { task, name: this.spans.names.task(record, task) };
+    state.running.clear();
     // The steps of the turn before the last: what they starved is known now.
     this.report(state.heldBefore);
     for (const { waiting, starved } of state.held) for (const fd of waiting) if (state.resumed.has(fd)) starved.add(fd);
@@ -306,9 +316,12 @@ export class Doctor {
     if (state.last === null || last === null || state.running.size > 0 || state.tasks <= 0) return;
     const took = record.t - last.t - last.duration;
     if (took < this.options.heldNs) return;
+    const held = `held the loop for ${ms(took)}`;
     this.add(
       'callback',
-      `Code that is no coroutine held the loop for ${ms(took)}: a callback of Node's own, in a turn of libuv.`,
+      state.adrift === null
+        ? `Code that is no coroutine ${held}: a callback of Node's own, in a turn of libuv.`
+        : `Code that Node called ${held}: a callback of its own, or ${state.adrift.name} when it went on after a promise that is not onewait's.`,
       [this.line(last), this.line(record)],
     );
   }
@@ -331,6 +344,7 @@ export class Doctor {
     const resume = state.resumes.get(task);
     if (resume?.record.code === WaitKind.descriptor) state.served.add(resume.record.fd);
     state.running.delete(task);
+    if (state.adrift?.task === task) state.adrift = null;
     if (kind === Kind.end) {
       state.resumes.delete(task);
       state.tasks--;
@@ -538,6 +552,7 @@ export class Doctor {
         hostLine: null,
         last: null,
         running: new Set(),
+        adrift: null,
         tasks: 0,
         turns: 0,
         hosts: 0,

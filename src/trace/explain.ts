@@ -5,6 +5,7 @@
 
 import { events, ms } from './line.ts';
 import type { Names } from './names.ts';
+import { ITS_TURN } from './observer.ts';
 import type { TraceRecord } from './reader.ts';
 import { EndKind, Kind, OpenKind, SYSCALLS, WaitKind } from './record.ts';
 
@@ -83,8 +84,8 @@ export class Explainer {
       };
     return {
       key: 'ready, unwanted',
-      long: `Nobody waits for fd ${fd} ${event} any more. Interest is taken back only now that it is in the way (see epoll_ctl below, if it is): often enough somebody waits again before that, and a system call is saved.`,
-      short: `Nobody waits for fd ${fd} ${event} any more.`,
+      long: `Nobody goes on for fd ${fd} ${event} in this turn. Most often nobody waits for it any more: interest is taken back only when it is in the way (see epoll_ctl below, if it is), for often enough somebody waits again before that, and a system call is saved. If somebody does wait, others had brought as much as one turn takes, and it is read in the next.`,
+      short: `Nobody goes on for fd ${fd} ${event} in this turn.`,
     };
   }
 
@@ -262,6 +263,12 @@ function suspend(record: TraceRecord, names: Names, who: string): Explanation {
       key: 'suspend, sleep',
       long: `${who} waits for a time. The loop keeps such times in a heap, and the earliest is the timeout of the next wait: sleeping needs no thread either.`,
     };
+  if (on === ITS_TURN)
+    return {
+      key: 'suspend, turn',
+      long: `${who} could go on at once, and gives way: it is in the queue behind the others, and has its turn after the next wait.`,
+      short: `${who} gives way to the others.`,
+    };
   return {
     key: 'suspend, other',
     long: `${who} waits for something that is no descriptor; whatever brings it about makes ${who} runnable.`,
@@ -278,11 +285,11 @@ function resume(record: TraceRecord, names: Names, who: string): Explanation {
   if (record.code === WaitKind.descriptor)
     return {
       key: 'resume, descriptor',
-      long: `${who} goes on: what it waited for on fd ${record.fd} is there, though the last wait reported nothing new of it, or it was closed meanwhile.`,
+      long: `${who} goes on: what it waited for on fd ${record.fd} is there, though the last wait reported nothing new of it, or it was closed, or ${who} cancelled, and the wait throws that.`,
     };
   return {
     key: 'resume, other',
-    long: `${who} goes on after its yield or await: what it waited for, ${names.wait(record)}, has happened.`,
+    long: `${who} goes on after its yield or await: what it waited for, ${names.wait(record)}, has happened; or ${who} was cancelled, and the wait throws that.`,
   };
 }
 

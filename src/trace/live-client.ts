@@ -4,6 +4,7 @@ import { statSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { OnewaitError } from '../errors.ts';
 import type { About, CostsHead } from './live.ts';
+import { printable } from './names.ts';
 
 /** Longer than any answer is. */
 const MAX_ANSWER = 64 << 20;
@@ -96,14 +97,15 @@ export class LiveClient {
   /** What tasks and descriptors are now. @throws LiveError */
   async about(tasks: readonly number[], fds: readonly number[]): Promise<About> {
     const { head } = await this.ask({ ask: 'about', tasks, fds });
-    if (typeof head.tasks !== 'object' || typeof head.fds !== 'object') throw this.foreign();
+    if (!head.tasks || typeof head.tasks !== 'object' || !head.fds || typeof head.fds !== 'object')
+      throw this.foreign();
     return head as unknown as About;
   }
 
   /** The tree of tasks, line by line. @throws LiveError */
   async tree(): Promise<string[]> {
     const { body } = await this.ask({ ask: 'tree' });
-    return body.toString('utf8').split('\n');
+    return body.toString('utf8').split('\n').map(printable);
   }
 
   close(): void {
@@ -154,7 +156,7 @@ export class LiveClient {
     const bytes = head?.bytes ?? -1;
     if (!head || !Number.isInteger(bytes) || bytes < 0 || bytes > MAX_ANSWER) throw this.foreign();
     if (typeof head.error === 'string')
-      throw new LiveError(this.path, `the program does not understand: ${head.error}`);
+      throw new LiveError(this.path, `the program does not understand: ${printable(head.error)}`);
     return head;
   }
 

@@ -1,7 +1,7 @@
 // What the tasks, descriptors and threads of a trace are called. Names come from a file, so they are cleaned, and only so many are kept.
 
 import type { TraceRecord } from './reader.ts';
-import { EndKind, Kind, TextKind } from './record.ts';
+import { EndKind, Kind, TextKind, WaitKind } from './record.ts';
 
 /** What the first descriptors are, unless somebody closed them. */
 const STANDARD = ['stdin', 'stdout', 'stderr'];
@@ -16,7 +16,9 @@ export class Names {
   private readonly tasks = new Map<number, string>();
   private readonly ended = new Map<number, string>();
   private readonly descriptors = new Map<number, string>();
-  private readonly waits = new Map<number, string>();
+  /** What the next suspend of a task is on, and what those that last are on, by task and number of the wait: a task may have several. */
+  private readonly nextWaits = new Map<number, string>();
+  private readonly waits = new Map<string, string>();
   private readonly errors = new Map<number, string>();
   private readonly payloads = new Map<number, string>();
   private readonly localAddresses = new Map<number, string>();
@@ -32,12 +34,17 @@ export class Names {
       else if (thread !== this.firstThread) this.severalThreads = true;
       return;
     }
+    const task = thread * THREAD + record.task;
+    if (kind === Kind.suspend && record.code === WaitKind.other) {
+      const name = this.nextWaits.get(task);
+      this.nextWaits.delete(task);
+      if (name !== undefined) keep(this.waits, waitKey(record), name);
+    }
     if (kind !== Kind.text) return;
     const { code, text } = record;
-    const task = thread * THREAD + record.task;
     if (code === TextKind.taskName) keep(this.tasks, task, text);
     else if (code === TextKind.descriptorName) keep(this.descriptors, thread * THREAD + record.fd, text);
-    else if (code === TextKind.waitName) keep(this.waits, task, text);
+    else if (code === TextKind.waitName) keep(this.nextWaits, task, text);
     else if (code === TextKind.error) keep(this.errors, task, text);
     else if (code === TextKind.payload) this.payloads.set(thread, text);
     else if (code === TextKind.localAddress) keep(this.localAddresses, thread * THREAD + record.fd, text);
@@ -54,9 +61,10 @@ export class Names {
         if (this.ended.size >= MAX_ENDED) this.ended.delete(this.ended.keys().next().value!);
         this.ended.set(task, name);
       }
-      this.waits.delete(task);
+      this.nextWaits.delete(task);
       this.errors.delete(task);
-    } else if (kind === Kind.open) this.localAddresses.delete(thread * THREAD + record.fd);
+    } else if (kind === Kind.resume) this.waits.delete(waitKey(record));
+    else if (kind === Kind.open) this.localAddresses.delete(thread * THREAD + record.fd);
     else if (kind === Kind.close) this.descriptors.delete(thread * THREAD + record.fd);
     else if (kind === Kind.syscall) this.payloads.delete(thread);
   }
@@ -73,9 +81,12 @@ export class Names {
     return this.descriptors.get(thread * THREAD + fd) ?? STANDARD[fd] ?? '?';
   }
 
-  /** What a task waits for that is no descriptor: '20 ms', 'echo#3'. */
-  wait({ thread, task }: TraceRecord): string {
-    return this.waits.get(thread * THREAD + task) ?? '?';
+  /** What a task waits for that is no descriptor, of a suspend or resume record: '20 ms', 'echo#3'. */
+  wait(record: TraceRecord): string {
+    const { kind, thread, task } = record;
+    // A suspend that was not taken note of yet.
+    const next = kind === Kind.suspend ? this.nextWaits.get(thread * THREAD + task) : undefined;
+    return next ?? this.waits.get(waitKey(record)) ?? '?';
   }
 
   /** 'done', 'cancelled', or 'failed: Error: no': how a task ended, of an end record. */
@@ -111,7 +122,11 @@ export function printable(text: string): string {
   return text.replace(/\p{C}/gu, '?');
 }
 
-function keep(names: Map<number, string>, key: number, text: string): void {
+function waitKey({ thread, task, result }: TraceRecord): string {
+  return `${thread} ${task} ${result}`;
+}
+
+function keep<Key>(names: Map<Key, string>, key: Key, text: string): void {
   if (names.size >= MAX_NAMES && !names.has(key)) names.delete(names.keys().next().value!);
   names.set(key, printable(text));
 }

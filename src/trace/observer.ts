@@ -16,6 +16,9 @@ export interface Suspension {
   settledAt: number;
 }
 
+/** What a task waits for that gives way to others, for people. */
+export const ITS_TURN = 'its turn';
+
 export interface Observer {
   /** A turn begins: what was waited for is there. */
   turn(): void;
@@ -33,6 +36,8 @@ export interface Observer {
   made(trap: Trap): void;
   /** A task waits for `trap`, and marks it with a suspension. */
   suspend(task: Task, trap: Trap): void;
+  /** A task could go on, and waits for its turn: `trap` had its result at once. Marked as above. */
+  yields(task: Task, trap: Trap): void;
   /** What a task waited for has happened, and it is runnable; `waking` while events are handed out. */
   settled(suspension: Suspension, waking: boolean): void;
   /** A task goes on. A trap whose suspension has not begun had its result at once: then there is nothing to tell. */

@@ -153,6 +153,15 @@ export class TraceReader {
     }
   }
 
+  /** Whether the file is another trace by now: shorter than what was read of it, or with another header. */
+  get begunAnew(): boolean {
+    const head = Buffer.alloc(HEADER_BYTES);
+    const last = Buffer.alloc(1);
+    if (this.source.read(head, 0, HEADER_BYTES, 0) < HEADER_BYTES) return true;
+    if (head.readBigUInt64LE(24) !== this.header.monotonicNs || head.readUInt32LE(32) !== this.header.pid) return true;
+    return this.source.read(last, 0, 1, this.offset - 1) === 0;
+  }
+
   /** How many records the disk had no room for, as far as is known by now: the writer notes it at its end. */
   get missing(): number {
     const head = Buffer.alloc(HEADER_BYTES);

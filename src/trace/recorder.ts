@@ -4,6 +4,7 @@
 // Tracer to it, which records its tasks.
 
 import { writeSync } from 'node:fs';
+import { constants } from 'node:os';
 import { isMainThread, threadId } from 'node:worker_threads';
 import { OnewaitError, systemError } from '../errors.ts';
 import { native } from '../native.ts';
@@ -37,6 +38,7 @@ const NO_TRACE_FILE: Record<string, string> = {
   EINVAL: 'it exists, and is no regular file',
   ENXIO: 'it exists, and is no regular file',
   EISDIR: 'it is a directory',
+  ENOENT: 'open ENOENT, its folder does not exist',
   ELOOP: 'it is a symbolic link, which may lead anywhere',
   EBUSY: 'another process is writing it',
 };
@@ -49,7 +51,7 @@ export class Recording {
   readonly flight: FlightRecorder | null;
   /** Nobody asked for it but those who look on (live.ts): it never reaches a file, and gives way to any other. */
   readonly live: boolean;
-  private readonly atExit = (): void => this.stop();
+  private readonly atExit = (): void => this.finish((message) => writeError(message));
 
   constructor(file: string | null, flight: FlightOptions | null, payload: number) {
     this.live = file === null;
@@ -68,15 +70,19 @@ export class Recording {
 
   /** Everything is in the file when this returns. Warns when some of it is missing there. */
   stop(): void {
+    this.finish((message) => process.emitWarning(message, { code: 'ONEWAIT_TRACE_LOST' }));
+  }
+
+  /** A process that exits prints no warnings any more. */
+  private finish(warn: (message: string) => void): void {
     if (active !== this) return;
     active = null;
     process.removeListener('exit', this.atExit);
     this.flight?.stop();
     const lost = native.traceClose();
     if (lost > 0)
-      process.emitWarning(
+      warn(
         `the trace ${this.file} is not complete: ${lost} records are missing, for want of memory or room on the disk`,
-        { code: 'ONEWAIT_TRACE_LOST' },
       );
   }
 }
@@ -89,6 +95,8 @@ export class FlightRecorder {
   private readonly slowTurnNs: number;
   private dumps = 0;
   private slowDumps = 0;
+  /** How much of the turn that goes on went into writing. */
+  private writingNs = 0;
   private readonly onSignal = (): void => this.report('SIGUSR2');
   private readonly onError = (): void => this.report('an uncaught error');
 
@@ -106,12 +114,25 @@ export class FlightRecorder {
     process.removeListener('uncaughtExceptionMonitor', this.onError);
   }
 
-  /** Writes what there is to `file`, by default the recording's own, with a number from the second time on. The file. @throws SystemError */
+  /**
+   * Writes what there is to `file`, by default the recording's own, with a number from the second time on, and that of the process where another one
+   * with the same name, a child or a parent, has left its own. The file. @throws SystemError
+   */
   dump(file?: string): string {
     const own = this.recording.file + (this.dumps === 0 ? '' : `.${this.dumps + 1}`);
-    const path = file ?? own;
-    this.snapshot();
-    checkFile(path, native.traceDump(path));
+    let path = file ?? own;
+    const begin = performance.now();
+    try {
+      this.snapshot();
+      let result = native.traceDump(path, file === undefined);
+      if (result === -constants.errno.EEXIST) {
+        path = `${own}.${process.pid}`;
+        result = native.traceDump(path, false);
+      }
+      checkFile(path, result);
+    } finally {
+      this.writingNs += (performance.now() - begin) * 1e6;
+    }
     if (file === undefined) this.dumps++;
     return path;
   }
@@ -121,8 +142,10 @@ export class FlightRecorder {
     this.report('the failure of a task');
   }
 
-  /** How long the turn before this one took. */
-  turned(ns: number): void {
+  /** A turn took so long. What it spent on writing out is not the program's. */
+  turned(turnNs: number): void {
+    const ns = turnNs - this.writingNs;
+    this.writingNs = 0;
     if (ns <= this.slowTurnNs || this.slowDumps === MOST_SLOW_DUMPS) return;
     this.slowDumps++;
     this.report(`a turn of ${Math.round(ns / 1e6)} ms`);
@@ -135,12 +158,16 @@ export class FlightRecorder {
     } catch (error) {
       outcome = (error as Error).message;
     }
-    try {
-      // At once: the process may be about to end.
-      writeSync(2, `onewait: ${outcome}\n`);
-    } catch {
-      // Nobody listens.
-    }
+    writeError(outcome);
+  }
+}
+
+/** At once: the process may be about to end. */
+function writeError(message: string): void {
+  try {
+    writeSync(2, `onewait: ${message}\n`);
+  } catch {
+    // Nobody listens.
   }
 }
 
@@ -206,14 +233,14 @@ export function recordAsAsked(): void {
     ONEWAIT_TRACE_PAYLOAD: payload,
   } = process.env;
   if (isRecording() || (!file && !ring)) return;
-  const options = { payload: payload === undefined ? 0 : Number(payload) };
+  const options = { payload: payload ? parseNumber('ONEWAIT_TRACE_PAYLOAD', payload) : 0 };
   if (!ring) recordBeside(file!, options);
   else {
     const base = file || `onewait-${process.pid}.trace`;
     recordFlight(isMainThread ? base : `${base}.worker${threadId}`, {
       ...options,
       bytes: parseBytes(ring),
-      slowTurnMs: slow === undefined ? undefined : Number(slow),
+      slowTurnMs: slow ? parseNumber('ONEWAIT_TRACE_SLOW', slow) : undefined,
     });
   }
 }
@@ -233,6 +260,13 @@ function parseBytes(text: string): number {
   const match = /^(\d+)\s*(?:([KMG])(?:i?B)?)?$/i.exec(text.trim());
   if (match === null) throw new RangeError(`ONEWAIT_TRACE_RING must be a size such as 16MiB, and is '${text}'`);
   return Number(match[1]) * 1024 ** ' KMG'.indexOf((match[2] ?? ' ').toUpperCase());
+}
+
+function parseNumber(name: string, text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value >= 0))
+    throw new RangeError(`${name} must be a number, 0 or more, and is '${text}'`);
+  return value;
 }
 
 /** The greatest power of two that is not more. */

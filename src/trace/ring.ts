@@ -40,9 +40,14 @@ export class Ring {
     return this.clock[CLOCK]!;
   }
 
-  /** How long the turn before this one took: from the return of a wait to the next wait. */
-  get turnNs(): number {
-    return this.clock[TURN]!;
+  /**
+   * How long the longest turn took, from the return of a wait to the next wait, of those since this was called last: JavaScript is not called
+   * after a wait that brought nothing.
+   */
+  takeTurn(): number {
+    const ns = this.clock[TURN]!;
+    this.clock[TURN] = 0;
+    return ns;
   }
 
   /** How many records were written so far, modulo 2^32. */

@@ -68,6 +68,8 @@ export interface SpanSink {
   span?(span: Span): void;
   mark?(mark: Mark): void;
   flow?(flow: Flow): void;
+  /** A task that `from` woke ran, so many ns after that was ready. */
+  woke?(from: Track, latency: number): void;
   /** A descriptor was closed or a task has ended. */
   ended?(track: Track, t: number): void;
 }
@@ -85,6 +87,9 @@ interface TaskState {
   runningSince: number;
   /** Since when it could run, from its spawn on. */
   runnableSince: number;
+  /** The resume that it runs from, and what had become ready for it, and when. */
+  resumed: TraceRecord | null;
+  wakes: Array<{ from: Track; readyAt: number }>;
   /** What it waits for, by the number of the wait; an async function may wait for several things at once. */
   readonly suspensions: Map<number, Suspension>;
 }
@@ -134,15 +139,24 @@ export class Spans {
 
   /** The trace is over: what goes on still is shown up to here. */
   finish(): void {
-    for (const state of this.threads.values()) {
-      for (const task of state.tasks.values()) this.stop(state, task, this.last, null);
-      for (const task of state.tasks.values()) {
-        for (const suspension of task.suspensions.values()) this.suspended(task, suspension, this.last, null);
-      }
+    for (const state of this.threads.values()) this.finishThread(state, this.last);
+  }
+
+  private finishThread(state: ThreadState, t: number): void {
+    for (const task of state.tasks.values()) this.stop(state, task, t, null);
+    for (const task of state.tasks.values()) {
+      for (const suspension of task.suspensions.values()) this.suspended(task, suspension, t, null);
     }
   }
 
   private take(record: TraceRecord): void {
+    if (record.kind === Kind.thread) {
+      const over = record.result === 0 ? undefined : this.threads.get(record.thread);
+      if (over === undefined) return;
+      this.finishThread(over, record.t);
+      this.threads.delete(record.thread);
+      return;
+    }
     const state = this.thread(record);
     const { kind, t } = record;
     switch (kind) {
@@ -230,22 +244,23 @@ export class Spans {
         task.suspensions.delete(record.result);
         const runnableSince = Math.max(suspension.since, t - Math.max(0, record.arg));
         this.suspended(task, suspension, runnableSince, record);
-        task.runnableSince = runnableSince;
+        if (task.runningSince < 0) task.runnableSince = runnableSince;
         const cause = suspension.fd < 0 ? undefined : state.descriptors.get(suspension.fd);
-        if (cause !== undefined && cause.track === suspension.other && cause.readyAt >= suspension.since)
+        if (cause !== undefined && cause.track === suspension.other && cause.readyAt >= suspension.since) {
+          task.wakes.push({ from: cause.track, readyAt: cause.readyAt });
           this.sink.flow?.({
             from: cause.track,
             fromT: cause.readyAt,
             to: task.track,
             toT: Math.max(t, state.stoppedAt),
           });
+        }
       }
     }
-    const begin = Math.max(t, state.stoppedAt);
-    if (task.runnableSince >= 0 && task.runnableSince < begin)
-      this.span(task.track, 'runnable', task.runnableSince, begin - task.runnableSince, 'runnable', null, record);
-    task.runnableSince = -1;
-    if (task.runningSince < 0) task.runningSince = begin;
+    if (task.runningSince < 0) {
+      task.runningSince = Math.max(t, state.stoppedAt);
+      task.resumed = record;
+    }
     state.running.add(task);
   }
 
@@ -260,6 +275,11 @@ export class Spans {
     task.runningSince = -1;
     state.running.delete(task);
     state.stoppedAt = until;
+    for (const { from, readyAt } of task.wakes.splice(0)) this.sink.woke?.(from, Math.max(0, begin - readyAt));
+    // Only now is it known when those that were resumed before it let it run.
+    if (task.runnableSince >= 0 && task.runnableSince < begin)
+      this.span(task.track, 'runnable', task.runnableSince, begin - task.runnableSince, 'runnable', null, task.resumed);
+    task.runnableSince = -1;
     this.span(task.track, 'running', begin, until - begin, 'running', null, record);
     return until;
   }
@@ -323,7 +343,7 @@ export class Spans {
         record.task,
         record.t,
       );
-      task = { track, runningSince: -1, runnableSince: -1, suspensions: new Map() };
+      task = { track, runningSince: -1, runnableSince: -1, resumed: null, wakes: [], suspensions: new Map() };
       state.tasks.set(record.task, task);
     }
     return task;

@@ -216,7 +216,7 @@ export class Summary {
       track: (track) => this.begin(track),
       span: (span) => this.span(span),
       mark: (mark) => this.mark(mark),
-      flow: ({ fromT, toT }) => this.readyToResume.add(Math.max(0, toT - fromT)),
+      woke: (_, latency) => this.readyToResume.add(latency),
       ended: (track) => this.end(track),
     });
   }

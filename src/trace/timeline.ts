@@ -23,10 +23,14 @@ export interface TimelineSummary {
 
 /**
  * Makes a page of the trace at `path` and writes it to `output`, in place of a file that is there. `progress` is told now and then how many
- * records have been read.
+ * records have been read; it is awaited, and if it throws nothing is left behind.
  * @throws TraceError when it is no whole trace, OnewaitError when the output can be no file, SystemError of open(2) and write(2)
  */
-export function writeTimeline(path: string, output: string, progress: (records: number) => void): TimelineSummary {
+export async function writeTimeline(
+  path: string,
+  output: string,
+  progress: (records: number) => Promise<void>,
+): Promise<TimelineSummary> {
   const { header, records } = readTrace(path);
   const target = placeFor(output, path);
   const parts = pageParts(basename(path));
@@ -39,8 +43,8 @@ export function writeTimeline(path: string, output: string, progress: (records: 
     let count = 0;
     for (const record of records) {
       spans.push(record);
-      if (record.kind !== Kind.text && record.kind !== Kind.thread) count++;
-      if (count % REPORT_EVERY === 0) progress(count);
+      if (record.kind === Kind.text || record.kind === Kind.thread) continue;
+      if (++count % REPORT_EVERY === 0) await progress(count);
     }
     spans.finish();
     data.finish();

@@ -9,7 +9,7 @@ import type { Trap } from '../operation.ts';
 import type { Task, TaskState } from '../task.ts';
 import { Publisher, subscribed } from './channels.ts';
 import { descriptorName, socketAddress } from './descriptor-name.ts';
-import type { Observer, Suspension } from './observer.ts';
+import { ITS_TURN, type Observer, type Suspension } from './observer.ts';
 import { EndKind, Kind, OpenKind, TextKind, WaitKind } from './record.ts';
 import { activeRecording, type FlightRecorder, type Recording } from './recorder.ts';
 import type { Ring } from './ring.ts';
@@ -41,21 +41,29 @@ class Tracer implements Observer {
   }
 
   suspend(task: Task, trap: Trap): void {
-    const { fd, event, suspension } = trap;
+    const { fd } = trap;
+    if (fd < 0) this.wait(task, trap, trap.describe());
+    else this.write(task, trap, WaitKind.descriptor, fd, this.loop.generationOf(fd), trap.event);
+  }
+
+  yields(task: Task, trap: Trap): void {
+    this.wait(task, trap, ITS_TURN);
+  }
+
+  private wait(task: Task, trap: Trap, on: string): void {
+    native.traceText(TextKind.waitName, task.id, -1, on);
+    this.write(task, trap, WaitKind.other, -1, 0, 0);
+  }
+
+  private write(task: Task, trap: Trap, code: number, fd: number, generation: number, event: number): void {
+    const { suspension } = trap;
     const { ring } = this;
     const number = ++this.suspensions;
     // The clock need not be read again where nothing has happened since.
     const t = suspension !== null && suspension.settledAt === ring.last ? ring.last : ring.now();
     const since = suspension === null ? 0 : t - suspension.settledAt;
-    if (fd >= 0) {
-      const generation = this.loop.generationOf(fd);
-      trap.suspension = { number, fd, generation, event, settledAt: t };
-      ring.write(t, Kind.suspend, WaitKind.descriptor, event, fd, generation, task.id, since, number);
-    } else {
-      trap.suspension = { number, fd, generation: 0, event, settledAt: t };
-      native.traceText(TextKind.waitName, task.id, -1, trap.describe());
-      ring.write(t, Kind.suspend, WaitKind.other, 0, -1, 0, task.id, since, number);
-    }
+    trap.suspension = { number, fd, generation, event, settledAt: t };
+    ring.write(t, Kind.suspend, code, event, fd, generation, task.id, since, number);
   }
 
   /** While events are handed out, native code has just read the clock. */
@@ -105,7 +113,7 @@ class Tracer implements Observer {
 
   turn(): void {
     if (this.flight === null) return;
-    const ns = this.ring.turnNs;
+    const ns = this.ring.takeTurn();
     if (ns > 0) this.flight.turned(ns);
   }
 
