@@ -260,6 +260,7 @@ describe('two reports', () => {
     const unknown = { difference: () => ({ serverCpuSeconds: null, serverCpuMicrosPerRoundTrip: null }) };
     const comparison = compareReports(made({ seed: 11, servers, ...unknown }), made({ seed: 12, servers, ...unknown }));
     expect(comparison.unchanged.map(({ figure }) => figure)).toEqual(['', 'p99 latency', '', 'p99 latency']);
+    expect(comparison.tooFew).toEqual([]);
   });
 
   test('of a suite that measures p99 less is better', () => {
