@@ -12,7 +12,7 @@ import { runWrk } from './wrk.ts';
 type Seconds = Pick<Stage, 'leadSeconds' | 'seconds'>;
 
 /** What an open loop and flooders add to a window. */
-export interface Pacing {
+interface Pacing {
   /** Messages per second that should have been sent in the window, and that were answered in it. */
   readonly intendedRate: number;
   readonly achievedRate: number;
