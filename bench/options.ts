@@ -171,7 +171,7 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     if (name !== undefined && target === undefined) command.error('--name is for the server of a --target.');
     if ((host !== undefined || port !== undefined) && serve === undefined)
       command.error('--host and --port are for --serve.');
-    requireOneOf('server that echoes', serve === undefined ? [] : [serve], namesOf(rowsOf(echoing)));
+    requireOneOf('server', ' that echoes', serve === undefined ? [] : [serve], namesOf(rowsOf(echoing)));
     if (chosen().some(({ path }) => path !== null)) {
       if (seconds !== undefined && !Number.isInteger(seconds))
         command.error('The client of this suite is wrk, which counts whole --seconds.');
