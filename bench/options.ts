@@ -152,15 +152,14 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     const { install } = command.opts<{ install?: string | true }>();
     return install === true ? allPeers : (install?.split(',') ?? null);
   };
-  const requireOneOf = (what: string, where: string, names: readonly string[], known: readonly string[]) => {
+  const requireOneOf = (what: string, names: readonly string[], known: readonly string[]) => {
     const unknown = names.find((name) => !known.includes(name));
-    if (unknown !== undefined)
-      command.error(`There is no ${what} '${unknown}'${where}: choose from ${known.join(', ')}.`);
+    if (unknown !== undefined) command.error(`There is no ${what} '${unknown}': choose from ${known.join(', ')}.`);
   };
   try {
     command.parse(argv);
-    requireOneOf('server', ' in what is measured', selected(), namesOf(rowsOf(chosen())));
-    requireOneOf('peer', '', toInstall() ?? [], allPeers);
+    requireOneOf('server', selected(), namesOf(rowsOf(chosen())));
+    requireOneOf('peer', toInstall() ?? [], allPeers);
     const { seconds, inFlight, size, target, name, serve, host, port } = command.opts();
     const demanding = chosen().filter(({ anyServer }) => !anyServer);
     if (target !== undefined && demanding.length > 0) {
@@ -171,7 +170,7 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     if (name !== undefined && target === undefined) command.error('--name is for the server of a --target.');
     if ((host !== undefined || port !== undefined) && serve === undefined)
       command.error('--host and --port are for --serve.');
-    requireOneOf('server', ' that echoes', serve === undefined ? [] : [serve], namesOf(rowsOf(echoing)));
+    requireOneOf('server that echoes', serve === undefined ? [] : [serve], namesOf(rowsOf(echoing)));
     if (chosen().some(({ path }) => path !== null)) {
       if (seconds !== undefined && !Number.isInteger(seconds))
         command.error('The client of this suite is wrk, which counts whole --seconds.');
