@@ -14,6 +14,9 @@ import { signalOf } from './validate.ts';
 /** Operations in a row that a task may complete without waiting, before others get their turn. */
 const SHARE = 128;
 
+/** The task whose function is being called for the first time: what it runs before it waits, V8 runs on nobody's behalf. */
+let startingTask: Task | null = null;
+
 export type TaskState = 'ready' | 'running' | 'suspended' | 'done' | 'failed' | 'cancelled';
 
 /** What can be run as a task: a generator, or a function that returns one, a promise, or an operation. */
@@ -55,15 +58,13 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   /** What is to be started; null once it is. */
   private body: Main<T> | null;
   private generator: Coroutine<T> | null = null;
-  /** How it ended; nothing before that. */
-  private status: TaskState = 'ready';
+  /** How it ended; null before that. */
+  private status: TaskState | null = null;
   private result: unknown = undefined;
   private pending: Trap | null = null;
   private alsoPending: Set<Trap> | null = null;
   private joiners: Join<T>[] | null = null;
   private joined = false;
-  private over = false;
-  private starting = false;
   private taken: Trap | null = null;
   private share = SHARE;
 
@@ -78,7 +79,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   }
 
   get state(): TaskState {
-    if (this.over) return this.status;
+    if (this.status !== null) return this.status;
     if (this.waiting) return 'suspended';
     if (isRunning(this.self)) return 'running';
     // An async function that neither runs nor waits for anything of ours waits for a promise of somebody else's.
@@ -95,7 +96,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   }
 
   get ended(): boolean {
-    return this.over;
+    return this.status !== null;
   }
 
   override toString(): string {
@@ -200,7 +201,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
 
   /** Whether what runs is its async function, which V8 will suspend, and no generator, be it its own or one of ours that it awaits. @internal */
   get awaits(): boolean {
-    return this.starting || (this.generator === null && !isStepping());
+    return startingTask === this.self || (this.generator === null && !isStepping());
   }
 
   /** The tasks of the scopes that it is in, which it waits for. @internal */
@@ -223,11 +224,11 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
     let made: unknown;
     let promise = false;
     try {
-      this.starting = true;
+      startingTask = this.self;
       try {
         made = runAs(this.self, body);
       } finally {
-        this.starting = false;
+        startingTask = null;
       }
       // Anything may have come back, also something that throws when it is looked at.
       if (isGenerator<T>(made)) this.generator = made;
@@ -297,8 +298,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   }
 
   private end(status: TaskState, result: unknown): void {
-    if (this.over) return;
-    this.over = true;
+    if (this.ended) return;
     this.status = status;
     this.result = result;
     this.generator = null;

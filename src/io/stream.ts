@@ -282,7 +282,6 @@ export class Stream implements DescriptorHandler {
   /** @internal */
   flushers: Flush[] | null = null;
 
-  private readonly number: number;
   private state: 'open' | 'closing' | 'closed' = 'open';
   private reader: ReadTrap<unknown> | null = null;
   private input: ByteQueue | null = null;
@@ -299,14 +298,13 @@ export class Stream implements DescriptorHandler {
   constructor(loop: Loop, descriptor: Descriptor, highWaterMark: number) {
     this.loop = loop;
     this.descriptor = descriptor;
-    this.number = descriptor.fd;
     this.highWaterMark = highWaterMark;
     descriptor.handler = this;
   }
 
   /** The descriptor's number; -1 once it is closed. */
   get fd(): number {
-    return this.state === 'closed' ? -1 : this.number;
+    return this.state === 'closed' ? -1 : this.descriptor.fd;
   }
 
   /** Our end: { address, family, port }; undefined once it is closed. */
@@ -426,7 +424,7 @@ export class Stream implements DescriptorHandler {
       yield* new Flush(stream, signal);
       if (stream.sentEnd || stream.closed) return;
       stream.sentEnd = true;
-      const result = native.shutdown(stream.number);
+      const result = native.shutdown(stream.descriptor.fd);
       if (result < 0) throw stream.error('shutdown', result);
     });
   }
@@ -462,8 +460,8 @@ export class Stream implements DescriptorHandler {
     this.wakeWriter();
     for (const flusher of this.flushers?.splice(0) ?? []) flusher.fail(this.closedError('flush'));
     this.backlog = this.input = null;
-    native.close(this.number);
-    this.loop.observer?.close(this.number);
+    native.close(this.descriptor.fd);
+    this.loop.observer?.close(this.descriptor.fd);
   }
 
   /** The chunks until the end. */
@@ -486,7 +484,7 @@ export class Stream implements DescriptorHandler {
     this.check('read from');
     trap.task.resource = this;
     if (this.reader !== null && this.reader !== trap)
-      throw new BusyError(`read from fd ${this.number}`, String(this.reader.task), String(trap.task));
+      throw new BusyError(`read from fd ${this.descriptor.fd}`, String(this.reader.task), String(trap.task));
     this.throwWriteError();
     if (this.input !== null && this.input.length > 0) return this.input;
     if (this.readError !== null) {
@@ -562,10 +560,13 @@ export class Stream implements DescriptorHandler {
     trap.task.resource = this;
     if (this.loop.observer !== null) this.lastWriter = trap.task;
     if (this.writer !== null)
-      throw new BusyError(`write to fd ${this.number}`, String(this.writer.task), String(trap.task));
+      throw new BusyError(`write to fd ${this.descriptor.fd}`, String(this.writer.task), String(trap.task));
     this.throwWriteError();
     if (this.sentEnd)
-      throw new ClosedError(`fd ${this.number} was shut down for writing; write before shutdown()`, 'ERR_SHUT_DOWN');
+      throw new ClosedError(
+        `fd ${this.descriptor.fd} was shut down for writing; write before shutdown()`,
+        'ERR_SHUT_DOWN',
+      );
   }
 
   /** @internal */
@@ -592,7 +593,7 @@ export class Stream implements DescriptorHandler {
 
   /** Offers bytes to the kernel: how many it took. @internal */
   send(data: Uint8Array): number {
-    const result = native.send(this.number, data, 0, data.length);
+    const result = native.send(this.descriptor.fd, data, 0, data.length);
     if (result === EAGAIN) return 0;
     if (result < 0) throw this.error('write', result);
     return result;
@@ -683,7 +684,10 @@ export class Stream implements DescriptorHandler {
 
   private *fillFor(what: string, signal: AbortSignal | undefined): Coroutine<void> {
     if (yield* new Fill(this, signal)) return;
-    throw new ClosedError(`fd ${this.number} ended after ${this.buffered} bytes, before ${what}`, 'ERR_UNEXPECTED_END');
+    throw new ClosedError(
+      `fd ${this.descriptor.fd} ended after ${this.buffered} bytes, before ${what}`,
+      'ERR_UNEXPECTED_END',
+    );
   }
 
   private *readLine(limit: number, options: WaitOptions): Coroutine<string | null> {
@@ -726,16 +730,16 @@ export class Stream implements DescriptorHandler {
   }
 
   private closedError(what: string): ClosedError {
-    return new ClosedError(`cannot ${what} fd ${this.number}: it is closed`);
+    return new ClosedError(`cannot ${what} fd ${this.descriptor.fd}: it is closed`);
   }
 
   private error(syscall: string, errno: number): Error {
-    return systemError(syscall, errno, { fd: this.number });
+    return systemError(syscall, errno, { fd: this.descriptor.fd });
   }
 
   private name(peer: boolean): SocketAddress | undefined {
     if (this.state === 'closed') return undefined;
-    const name = native.socketName(this.number, peer);
+    const name = native.socketName(this.descriptor.fd, peer);
     return typeof name === 'number' ? undefined : name;
   }
 }
