@@ -2,7 +2,7 @@
 //
 // Per connection means the slope from a first few connections to all of them, each after one echo, so that what a process
 // needs once (code, a heap, a first slab) is not divided among the connections. Both ends are looked at when the process has been idle for a while:
-// before that, a collected heap still has the room that the making of connections took (V8 gives it back after eight seconds).
+// before that, a collected heap still has the room that the making of connections took (V8 gives it back after eight seconds or sixteen).
 // No core is contended meanwhile, so all servers are idle at the same time.
 
 import { readFileSync } from 'node:fs';
@@ -24,9 +24,6 @@ export interface IdleSample {
 }
 
 const BASELINE_CONNECTIONS = 64;
-
-/** V8's memory reducer, and its like elsewhere, have done their work by then. */
-export const SETTLE_MS = 12_000;
 
 export interface Footprint {
   readonly rssBytes: number;
@@ -59,7 +56,13 @@ function firstError({ process }: RunningServer, fields: Readonly<Record<string, 
   return `${String(fields.firstConnectionError)}${complaint === '' ? '' : `; it said: ${complaint}`}`;
 }
 
-export function measureIdle(lab: Lab, server: Server, connections: number, messageBytes: number): Promise<IdleSample> {
+/** `settleSeconds`: how long nothing happens before the server is looked at. */
+export function measureIdle(
+  lab: Lab,
+  server: Server,
+  connections: number,
+  { messageBytes, settleSeconds }: { readonly messageBytes: number; readonly settleSeconds: number },
+): Promise<IdleSample> {
   return withServer(lab, server, async (running) => {
     const { pid } = running.process;
     let before: Footprint | null = null;
@@ -67,7 +70,7 @@ export function measureIdle(lab: Lab, server: Server, connections: number, messa
     let problem: unknown = null;
     let fields: Record<string, unknown> = {};
     const look = async (event: GeneratorEvent): Promise<void> => {
-      await delay(SETTLE_MS, undefined, { signal: lab.signal });
+      await delay(settleSeconds * 1000, undefined, { signal: lab.signal });
       if (event.event === 'baseline') before = footprintOf(pid);
       else after = footprintOf(pid);
     };

@@ -19,6 +19,8 @@ export interface Options {
   readonly inFlight: number | null;
   readonly seconds: number | null;
   readonly rounds: number | null;
+  /** Before memory is looked at. */
+  readonly settleSeconds: number;
   readonly json: string | null;
   readonly out: string | null;
   readonly programs: string;
@@ -106,6 +108,12 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     .option('--in-flight <messages>', 'messages in flight per connection', numberIn(1, 1024, true))
     .option('--seconds <seconds>', 'length of each window', numberIn(0.05, 600, false))
     .option('--rounds <rounds>', 'rounds per number of connections', numberIn(1, 1000, true))
+    .option(
+      '--settle <seconds>',
+      'how long servers are idle before their memory is looked at',
+      numberIn(0, 600, false),
+      20,
+    )
     .option('--json <file>', 'write machine, method, results and samples to this file')
     .option(
       '--out <folder>',
@@ -195,6 +203,7 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
     inFlight: values.inFlight ?? null,
     seconds: values.seconds ?? null,
     rounds: values.rounds ?? null,
+    settleSeconds: values.settle,
     json: values.json ?? null,
     out: values.out ?? null,
     programs: values.programs,

@@ -1,6 +1,5 @@
 // What is going to be measured, and about how long that takes.
 
-import { SETTLE_MS } from './idle.ts';
 import type { Shape } from './shape.ts';
 import type { Effort, Stage, Suite } from './suite.ts';
 
@@ -11,6 +10,8 @@ export interface Plan {
   readonly idleConnections: readonly number[];
   /** Of messages while memory is measured. */
   readonly messageBytes: number;
+  /** How long nothing happens before memory is looked at. */
+  readonly settleSeconds: number;
 }
 
 export interface Wishes {
@@ -21,6 +22,7 @@ export interface Wishes {
   readonly inFlight: number | null;
   readonly seconds: number | null;
   readonly rounds: number | null;
+  readonly settleSeconds: number;
   /** The most that this machine allows. */
   readonly mostConnections: number;
 }
@@ -64,6 +66,7 @@ export function makePlan(wishes: Wishes): Plan {
     stages: distinct(chosen),
     idleConnections: [...new Set(idle)],
     messageBytes: wishes.messageBytes ?? 64,
+    settleSeconds: wishes.settleSeconds,
   };
 }
 
@@ -80,15 +83,20 @@ export function warmupSeconds(stage: Stage): number {
 }
 
 /** Of all servers at the same time; they share the work of connecting. */
-export function idleSeconds(connections: number, servers: number): number {
-  return 1 + 2 * (SETTLE_MS / 1000) + connections * servers * 80e-6;
+export function idleSeconds(
+  { settleSeconds }: Pick<Plan, 'settleSeconds'>,
+  connections: number,
+  servers: number,
+): number {
+  return 1 + 2 * settleSeconds + connections * servers * 80e-6;
 }
 
-export function planSeconds({ stages, idleConnections }: Plan, servers: number): number {
+export function planSeconds(plan: Plan, servers: number): number {
+  const { stages, idleConnections } = plan;
   const windows = stages.flatMap((stage) => [
     warmupSeconds(stage),
     ...stage.shapes.map((shape) => stage.rounds * sampleSeconds(stage, shape)),
   ]);
   const sum = (seconds: readonly number[]) => seconds.reduce((total, value) => total + value, 0);
-  return sum(windows) * servers + sum(idleConnections.map((connections) => idleSeconds(connections, servers)));
+  return sum(windows) * servers + sum(idleConnections.map((connections) => idleSeconds(plan, connections, servers)));
 }

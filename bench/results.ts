@@ -4,7 +4,7 @@
 // says that it is not valid and why. Figures are medians over rounds; percentiles are of all rounds' latencies together.
 
 import { percent } from './format.ts';
-import { type IdleSample, SETTLE_MS } from './idle.ts';
+import type { IdleSample } from './idle.ts';
 import type { Machine } from './machine.ts';
 import type { Plan } from './plan.ts';
 import { type ReportedSample, ratiosOf, VALUES } from './ratios.ts';
@@ -197,8 +197,17 @@ const FIGURES: Readonly<Record<Measure, string>> = {
   p99: 'p99 latencies: less is better',
 };
 
-function describeSuite({ suite, stages }: Plan, { shapes }: Run): Record<string, string> {
-  if (stages.length === 0) return {};
+function describeSuite(
+  { suite, stages, idleConnections, settleSeconds }: Plan,
+  { shapes }: Run,
+): Record<string, string> {
+  const memory: Record<string, string> =
+    idleConnections.length === 0
+      ? {}
+      : {
+          memory: `growth from 64 idle connections to all, each after one echo and ${settleSeconds} s of idleness, divided by their number: Rss of smaps_rollup; kernel stacks by number of threads and /proc/meminfo; all servers are idle at the same time`,
+        };
+  if (stages.length === 0) return memory;
   const lengths = new Set(stages.map((stage) => `${stage.rounds} rounds of ${stage.seconds} s`));
   const load = shapes.some(({ rate }) => rate !== null)
     ? 'open loop where a rate is given: messages are sent on a fixed schedule, and latency counts from when each should have been sent'
@@ -211,6 +220,7 @@ function describeSuite({ suite, stages }: Plan, { shapes }: Run): Record<string,
     rounds: [...lengths].join('; '),
     validity: `a sample counts if every connection was established and ${VALIDITY[suite.demand]}`,
     figures: `medians over rounds; a ratio is the median of the ratios of ${FIGURES[suite.measure]} within a round`,
+    ...memory,
   };
 }
 
@@ -237,7 +247,6 @@ function describeMethod({ pinning }: Machine): Record<string, string> {
     order: 'a fresh server for each stage, warmed up; all servers in each round, the order rotated each round',
     latency:
       'of a closed loop from the first attempt to send a message to its complete return, of a saturated server; percentiles of all counting windows together',
-    memory: `growth from 64 idle connections to all, each after one echo and ${SETTLE_MS / 1000} s of idleness, divided by their number: Rss of smaps_rollup; kernel stacks by number of threads and /proc/meminfo`,
   };
 }
 

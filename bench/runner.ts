@@ -147,11 +147,11 @@ export class Runner {
       .filter(({ name }) => !this.run.failures.has(name))
       .map((server) =>
         this.#guard(server, title, async () => {
-          this.run.idle.push(await measureIdle(this.#lab, server, connections, this.#plan.messageBytes));
+          this.run.idle.push(await measureIdle(this.#lab, server, connections, this.#plan));
         }),
       );
     await Promise.all(measured);
-    this.#progress.advance(idleSeconds(connections, this.#servers.length));
+    this.#progress.advance(idleSeconds(this.#plan, connections, this.#servers.length));
   }
 
   async #attempt(server: Subject, what: string, plannedSeconds: number, measure: () => Promise<void>): Promise<void> {

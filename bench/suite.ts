@@ -145,7 +145,7 @@ const ECHO: Suite = {
     const counts = { quick: [1, 64, 1000], standard: [1, 64, 1000, most], full: [1, 16, 64, 256, 1000, 10_000, most] };
     return closedLoop(connectionsEach(counts[effort]), effort);
   },
-  memory: (effort, most) => (effort === 'quick' ? [2_000] : [5_000, most]),
+  memory: (effort, most) => (effort === 'quick' ? [5_000] : [5_000, most]),
   servers: (programs) => [...serverTable(programs), ...peerTable(programs)],
   anyServer: true,
   path: null,

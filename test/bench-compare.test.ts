@@ -175,6 +175,7 @@ function made(wanted: Made): Report {
     inFlight: null,
     seconds: null,
     rounds: null,
+    settleSeconds: 20,
     mostConnections: 1000,
   });
   return makeReport({ ...machine, ...wanted.machine }, [{ plan, servers: names, run }], {

@@ -46,7 +46,14 @@ interface Given {
 function outcomeOf(name: string, given: Given): Outcome {
   const { rates = RATES, shapes = [shapeOf()], idle = [], isValid = () => true, micros = () => 200 } = given;
   const suite = SUITES.find((candidate) => candidate.name === name)!;
-  const wishes = { connections: null, messageBytes: null, inFlight: null, seconds: null, rounds: null };
+  const wishes = {
+    connections: null,
+    messageBytes: null,
+    inFlight: null,
+    seconds: null,
+    rounds: null,
+    settleSeconds: 20,
+  };
   const plan = makePlan({ ...wishes, suite, effort: 'quick', mostConnections: 19_000 });
   const servers = Object.keys(rates);
   const sampleOf = (server: string, shape: Shape): Sample => {

@@ -273,6 +273,7 @@ describe('plan', () => {
     inFlight: null,
     seconds: null,
     rounds: null,
+    settleSeconds: 20,
     mostConnections: 19_000,
   } as const;
   const titles = (plan: Plan) => plan.stages.map(({ shapes }) => shapes.map(titleOf).join(' and '));
@@ -320,6 +321,7 @@ describe('report', () => {
     inFlight: null,
     seconds: 1,
     rounds: 2,
+    settleSeconds: 20,
     mostConnections: 1000,
   });
   const machine = {
@@ -531,7 +533,8 @@ function childrenLeft(): string[] {
     .filter((line) => line.includes(programs) && !line.includes(main));
 }
 
-const bench = (...args: string[]) => spawn(process.execPath, [main, '--programs', programs, ...args]);
+const bench = (...args: string[]) =>
+  spawn(process.execPath, [main, '--programs', programs, '--settle', '0.1', ...args]);
 
 describe('command', () => {
   test.each([
@@ -689,7 +692,7 @@ describe('command', () => {
       server.listen(Number('$2'), '127.0.0.1', () => console.log('listening on 127.0.0.1:$2'));"\n`;
     writeFileSync(join(broken, 'raw-epoll'), script, { mode: 0o755 });
     const file = join(programs, 'broken.json');
-    const args = ['--servers', 'raw-epoll', '--connections', '1', '--quick', '--json', file];
+    const args = ['--servers', 'raw-epoll', '--connections', '1', '--quick', '--settle', '0.1', '--json', file];
     const ended = await collect(spawn(process.execPath, [main, '--programs', broken, ...args]));
     expect(ended.code).toBe(1);
     expect(ended.stderr).toMatch(/raw-epoll died \(exit code 9\); its stderr ends with: my last words/);
