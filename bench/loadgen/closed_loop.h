@@ -84,9 +84,10 @@ class ClosedLoop {
  private:
   static constexpr uint64_t kLongestPause = 20'000;
   static constexpr size_t kLongestBurst = 32;
-  static constexpr size_t kEnough = 16;
   static constexpr size_t kSmall = 16 * 1024;
   static_assert(kSmall <= Pattern::kLongest);
+  /** The kernel completes about twenty receives per call; so many share its cost well enough. */
+  static constexpr size_t kEnough = 16;
   static constexpr uint32_t kNone = UINT32_MAX;
 
   /** One cache line: with thousands of connections each echo would otherwise cost the generator a second miss. */
@@ -129,15 +130,17 @@ class ClosedLoop {
 
   void send(size_t index) {
     Connection& connection = connections_[index];
-    if (ring_ != nullptr) {
-      ring_->send(index, connections_.wire.outgoing(connection, index), connection.queued - connection.sent);
-      connection.sent = connection.queued;
-      connection.blocked = true;
-      return;
-    }
+    if (ring_ != nullptr) return send_ring(index);
     if (connection.blocked) blocked_--;
     if (!connections_.wire.send(connection, index)) connections_.lost(index);
     if (connection.blocked) blocked_++;
+  }
+
+  void send_ring(size_t index) {
+    Connection& connection = connections_[index];
+    ring_->send(index, connections_.wire.outgoing(connection, index), connection.queued - connection.sent);
+    connection.sent = connection.queued;
+    connection.blocked = true;
   }
 
   /** Returns false if nothing was there. */
@@ -176,7 +179,7 @@ class ClosedLoop {
     const uint64_t time = now();
     for (const Due& due : due_) queue(due.index, due.messages, time);
     due_.clear();
-    if (ring_ != nullptr) enter();
+    if (ring_ != nullptr) enter(time);
   }
 
   /**
@@ -206,18 +209,18 @@ class ClosedLoop {
     spare_.add(time - begin);
   }
 
-  void enter() {
-    ring_->enter();
+  /** Sends what was queued and collects what has come; sleeps for that until `until` at most, if it lies ahead. */
+  void enter(uint64_t until) {
+    const uint64_t time = now();
+    if (until > time) ring_->enter_and_wait(until - time);
+    else ring_->enter();
     entered_ = now();
   }
 
-  /** One system call sends what a burst has to send and collects what has come meanwhile. */
   void turn_ring(uint64_t until) {
     if (spin_ && running_) gather();
     const uint64_t time = now();
-    if (spin_) ring_->enter();
-    else ring_->enter_and_wait(until > time ? until - time : 0);
-    entered_ = now();
+    enter(spin_ ? time : until);
     const auto received = [&](size_t index, const char* bytes, ssize_t result) {
       if (!connections_.wire.received(connections_[index], index, bytes, result)) connections_.lost(index);
       take(index, entered_);
