@@ -179,7 +179,7 @@ class ClosedLoop {
     const uint64_t time = now();
     for (const Due& due : due_) queue(due.index, due.messages, time);
     due_.clear();
-    if (ring_ != nullptr) enter(time);
+    if (ring_ != nullptr) ring_->submit();
   }
 
   /**
@@ -209,21 +209,15 @@ class ClosedLoop {
     spare_.add(time - begin);
   }
 
-  /** Sends what was queued and collects what has come; sleeps for that until `until` at most, if it lies ahead. */
-  void enter(uint64_t until) {
-    const uint64_t time = now();
-    if (until > time) ring_->enter_and_wait(until - time);
-    else ring_->enter();
-    entered_ = now();
-  }
-
   void turn_ring(uint64_t until) {
     if (spin_ && running_) gather();
     const uint64_t time = now();
-    enter(spin_ ? time : until);
+    if (spin_) ring_->poll();
+    else ring_->wait(until > time ? until - time : 0);
+    const uint64_t here = now();  // when all of this turn's was
     const auto received = [&](size_t index, const char* bytes, ssize_t result) {
       if (!connections_.wire.received(connections_[index], index, bytes, result)) connections_.lost(index);
-      take(index, entered_);
+      take(index, here);
     };
     const auto sent = [&](size_t index, ssize_t result) {
       if (!connections_.wire.sent(result)) connections_.lost(index);
@@ -231,9 +225,9 @@ class ClosedLoop {
       if (connections_[index].sent < connections_[index].queued) send(index);
     };
     const size_t pieces = ring_->complete(received, sent);
-    if (pieces == 0 && spin_) spare_.add(entered_ - time);
+    if (pieces == 0 && spin_) spare_.add(here - time);
     pause_ = pieces < std::min(kEnough, established() / 8) ? std::min(pause_ + 250, kLongestPause) : pause_ / 2;
-    if (!due_.empty()) send_due();
+    send_due();
   }
 
   void turn(uint64_t until) {
@@ -277,6 +271,5 @@ class ClosedLoop {
   bool behind_ = false;      // at least half of the connections, or a full batch, was ready at once
   uint64_t pending_ = 0;
   uint64_t last_progress_ = 0;
-  uint64_t entered_ = 0;     // when the ring was asked last: what it has completed was here by then
   uint64_t pause_ = 0;       // nanoseconds to let answers gather
 };

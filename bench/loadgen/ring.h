@@ -60,11 +60,16 @@ class Ring {
     entry.msg_flags = MSG_NOSIGNAL | MSG_WAITALL;
   }
 
-  /** Hands over what was asked for, and collects what is complete. */
-  void enter() { enter(0, IORING_ENTER_GETEVENTS, nullptr, 0); }
+  /** Has done what was asked for. Sends are complete then, unless the kernel has no room; nothing is received. */
+  void submit() {
+    if (submitted_ != prepared_) enter(0, 0, nullptr, 0);
+  }
+
+  /** The same, and receives what is there. */
+  void poll() { enter(0, IORING_ENTER_GETEVENTS, nullptr, 0); }
 
   /** The same, but sleeps until something is complete, or so many nanoseconds. */
-  void enter_and_wait(uint64_t nanos) {
+  void wait(uint64_t nanos) {
     const __kernel_timespec limit{static_cast<int64_t>(nanos / 1'000'000'000), static_cast<long long>(nanos % 1'000'000'000)};
     const io_uring_getevents_arg argument{0, 0, 0, reinterpret_cast<uint64_t>(&limit)};
     enter(1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument, sizeof argument);
@@ -72,7 +77,8 @@ class Ring {
 
   /**
    * Calls received(place, bytes, result) and sent(place, result) for all that is complete; a result is a number of bytes or a negative
-   * error, as those of the system calls would be. The bytes are there until the call returns. Returns how much was received, in pieces.
+   * error, as those of the system calls would be. The bytes are there until the call returns. What they submit() is included, so they must
+   * not poll(): a fast server would have something new each time, and this would never end. Returns how much was received, in pieces.
    */
   template <class Received, class Sent>
   size_t complete(Received received, Sent sent) {
@@ -184,7 +190,7 @@ class Ring {
   }
 
   io_uring_sqe& next(uint8_t operation, size_t place, uint64_t kind) {
-    while (prepared_ - submitted_ == kSubmissions) enter();
+    while (prepared_ - submitted_ == kSubmissions) submit();
     io_uring_sqe& entry = entries_.at<io_uring_sqe>(0)[prepared_++ % kSubmissions];
     entry = {};
     entry.opcode = operation;
