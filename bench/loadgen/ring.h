@@ -1,8 +1,9 @@
 // io_uring, by which the closed loop sends and receives on many connections with one system call.
 //
 // Why it exists: with a recv(2) and a send(2) per message the generator does what the fastest servers do, and is the limit itself. Where
-// a system call costs a microsecond (page table isolation, under a hypervisor) the call is a good part of a small message. Measured there
-// against raw-epoll, 64 bytes, CPU of the generator per round trip: @@FIGURES@@
+// a system call costs a microsecond (page table isolation, under a hypervisor) the calls are a good part of a small message. Measured there
+// against raw-epoll, 64 bytes: CPU of the generator per round trip fell from 8.8 to 6.5 us with 64 connections, from 12.7 to 10.2 with
+// 1,000; with a server that was busy for 98 % of the time it was so itself for 100 % before, and for 57 to 85 % since.
 //
 // Every connection has one receive that stays armed (multishot: the kernel takes a buffer of ours for whatever comes, and the receive goes
 // on), and at most one send under way. What is kept true: a send completes when all its bytes are taken, or with an error, so that no byte
@@ -166,7 +167,8 @@ class Ring {
     if (fd_ < 0) return false;
     const io_sqring_offsets& submissions = parameters.sq_off;
     const io_cqring_offsets& completions = parameters.cq_off;
-    const size_t size = std::max(submissions.array + kSubmissions * sizeof(uint32_t), completions.cqes + parameters.cq_entries * sizeof(io_uring_cqe));
+    const size_t size = std::max(submissions.array + kSubmissions * sizeof(uint32_t),
+                                 completions.cqes + parameters.cq_entries * sizeof(io_uring_cqe));
     if (!queues_.map(size, MAP_SHARED | MAP_POPULATE, fd_, IORING_OFF_SQ_RING)) return false;
     if (!entries_.map(kSubmissions * sizeof(io_uring_sqe), MAP_SHARED | MAP_POPULATE, fd_, IORING_OFF_SQES)) return false;
     submissions_tail_ = queues_.at<uint32_t>(submissions.tail);
