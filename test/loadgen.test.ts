@@ -1,13 +1,14 @@
-// The shapes of load: open loop, churn, flood and silent company, against servers of this process and the raw epoll one. How fast
+// The shapes of load: closed loop, open loop, churn, flood and silent company, against servers of this process and the raw epoll one. How fast
 // anything is decides nothing here; where a figure has a bound, it is one that no machine can miss.
 
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { Child, type Ended, root } from './processes.ts';
+import { until } from './until.ts';
 
 const programs = mkdtempSync(join(tmpdir(), 'onewait-loadgen-'));
 const generator = join(programs, 'loadgen');
@@ -17,7 +18,36 @@ beforeAll(() => {
     execFileSync(process.env.CXX ?? 'c++', ['-std=c++20', '-O1', join(root, source), '-o', join(programs, name)]);
   compile('loadgen', 'bench/loadgen/loadgen.cc');
   compile('raw-epoll', 'bench/servers/raw_epoll.cc');
+  writeFileSync(join(programs, 'without-ring.cc'), WITHOUT_RING);
+  execFileSync(process.env.CXX ?? 'c++', [join(programs, 'without-ring.cc'), '-o', join(programs, 'without-ring')]);
 }, 120_000);
+
+/** Runs a command in a sandbox that refuses io_uring; without a command it says whether there is anything to refuse. */
+const WITHOUT_RING = `
+  #include <linux/filter.h>
+  #include <linux/io_uring.h>
+  #include <linux/seccomp.h>
+  #include <sys/prctl.h>
+  #include <sys/syscall.h>
+  #include <unistd.h>
+  #include <cerrno>
+  #include <cstddef>
+  int main(int argc, char** argv) {
+    io_uring_params parameters{};
+    parameters.flags = 1u << 12 | 1u << 13;
+    if (argc == 1) return syscall(SYS_io_uring_setup, 1, &parameters) < 0;
+    sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    sock_fprog filter = {4, program};
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0) return 1;
+    return execv(argv[1], argv + 1);
+  }
+`;
 
 afterAll(() => rmSync(programs, { recursive: true, force: true }));
 
@@ -73,6 +103,150 @@ async function resultOf(child: Child): Promise<Result> {
 }
 
 const recorded = (result: Result) => result.latencyCounts.reduce((sum, [, count]) => sum + count, 0);
+
+/** Whether a running generator has a ring. */
+const hasRing = ({ pid }: Child): boolean =>
+  readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === 'anon_inode:[io_uring]');
+
+describe.each([
+  ['io_uring', ''],
+  ['epoll', ' --no-ring'],
+])('closed loop through %s', (_, way) => {
+  const run = (port: number, args: string) => start(port, `--warmup 0 ${args}${way}`);
+
+  test.each(['', '--spin'])('every message that was sent comes back and is counted %s', async (spin) => {
+    let received = 0;
+    const port = await serve((socket) => {
+      socket.on('data', (chunk) => {
+        received += chunk.length;
+        socket.write(chunk);
+      });
+    });
+    const result = await resultOf(run(port, `--connections 20 --size 100 --in-flight 3 --seconds 0.2 ${spin}`.trim()));
+    expect(result.roundTrips).toBeGreaterThan(0);
+    expect(recorded(result)).toBe(result.roundTrips);
+    // The first echoes, and what was in flight when the window began and ended.
+    expect(received % 100).toBe(0);
+    expect(received / 100).toBeGreaterThanOrEqual(result.roundTrips + 20);
+    expect(received / 100).toBeLessThanOrEqual(result.roundTrips + 20 + 2 * 60);
+  });
+
+  test('a message counts from when it was sent until its last byte is back', async () => {
+    let answers = 0;
+    const port = await serve((socket) => {
+      socket.on('data', (chunk) => {
+        if (answers++ === 0) return void socket.write(chunk);
+        socket.write(chunk.subarray(0, 99));
+        setTimeout(() => socket.write(chunk.subarray(99)), 30);
+      });
+    });
+    const result = await resultOf(run(port, '--connections 1 --size 100 --seconds 0.2'));
+    // A timer may be a millisecond early.
+    expect(result.latencyCounts[0]![0]).toBeGreaterThan(28e6);
+  });
+
+  test.each(['--size 16384', '--size 4096 --in-flight 4', '--size 1 --in-flight 4096', '--size 100000 --in-flight 2'])(
+    'verifies streams of %s',
+    async (size) => {
+      const port = await serve(echo);
+      expect((await resultOf(run(port, `--connections 9 --seconds 0.2 ${size}`))).roundTrips).toBeGreaterThan(0);
+    },
+  );
+
+  test('asks and verifies answers that are no echo', async () => {
+    const port = await serve((socket) => {
+      socket.on('data', (chunk) => socket.write('hello'.repeat(chunk.toString().split('?').length - 1)));
+    });
+    const args = '--connections 3 --in-flight 2 --seconds 0.1 --request hm? --response hello';
+    expect((await resultOf(run(port, args))).roundTrips).toBeGreaterThan(0);
+  });
+
+  test('a wrong byte ends it, and so does one that nobody sent', async () => {
+    const damaging = (damage: (chunk: Buffer) => Buffer) =>
+      serve((socket) => {
+        let received = 0;
+        socket.on('data', (chunk) => {
+          received += chunk.length;
+          socket.write(received === 100 * 50 ? damage(chunk) : chunk);
+        });
+      });
+    const wrong = await damaging((chunk) => {
+      chunk[7]! ^= 1;
+      return chunk;
+    });
+    const first = await run(wrong, '--connections 1 --size 100 --seconds 5').end();
+    expect(first.code).toBe(3);
+    expect(first.stderr).toMatch(/^loadgen: connection 1: byte 4907 came back as 0x.., not as 0x..\n$/);
+    const more = await damaging((chunk) => Buffer.concat([chunk, chunk]));
+    const second = await run(more, '--connections 1 --size 100 --seconds 5').end();
+    expect(second.code).toBe(3);
+    expect(second.stderr).toContain('connection 1: the server sent more bytes than it was given');
+  });
+
+  test.each([
+    ['closes', 'ended after 5000 bytes: the server closed it', (socket: Socket) => void socket.end()],
+    ['resets', 'ended after 5000 bytes: read: Connection reset', (socket: Socket) => void socket.resetAndDestroy()],
+  ])('gives up on a server that %s a connection', async (_, message, finish) => {
+    const port = await serve((socket) => {
+      let received = 0;
+      socket.on('data', (chunk) => {
+        received += chunk.length;
+        if (received > 5000) finish(socket);
+        else socket.write(chunk);
+      });
+    });
+    const ended = await run(port, '--connections 1 --size 100 --seconds 5').end();
+    expect(ended.code).toBe(4);
+    expect(ended.stderr).toContain(message);
+  });
+
+  test('goes on with the connections that had their first echo', async () => {
+    const port = await serve((socket, index) => {
+      if (index % 2 === 0) socket.destroy();
+      else echo(socket);
+    });
+    const child = run(port, '--connections 10 --seconds 0.05');
+    expect((await resultOf(child)).roundTrips).toBeGreaterThan(0);
+    expect(events(await child.end())[0]).toMatchObject({ established: 5, connectionErrors: 5 });
+  });
+
+  test('leaves no connection behind', async () => {
+    let open = 0;
+    const port = await serve((socket) => {
+      open++;
+      socket.on('close', () => open--);
+      echo(socket);
+    });
+    await resultOf(run(port, '--connections 200 --seconds 0.05'));
+    await until('all connections are closed', () => open === 0);
+  });
+});
+
+describe('io_uring', () => {
+  const sandbox = () => join(programs, 'without-ring');
+  const offered = (): boolean => spawnSync(sandbox()).status === 0;
+  const args = '--connections 4 --warmup 0 --seconds 0.2';
+
+  test.each([
+    ['small messages use it', args, true],
+    ['large ones do not', `${args} --size 20000`, false],
+    ['many small ones that are large together do not', `${args} --size 5000 --in-flight 4`, false],
+    ['--no-ring forbids it', `${args} --no-ring`, false],
+  ])('%s', async (_, line, wanted) => {
+    const child = start(await serve(echo), line);
+    await child.says(/"begin"/);
+    expect(hasRing(child)).toBe(wanted && offered());
+    await resultOf(child);
+  });
+
+  test('where a sandbox refuses it, epoll does the work', async () => {
+    const port = await serve(echo);
+    const child = new Child(sandbox(), [generator, '--port', `${port}`, ...args.split(' ')]);
+    await child.says(/"begin"/);
+    expect(hasRing(child)).toBe(false);
+    expect((await resultOf(child)).roundTrips).toBeGreaterThan(0);
+  });
+});
 
 describe('open loop', () => {
   test('every message whose moment lies in the window is sent and counted', async () => {
@@ -360,6 +534,8 @@ describe('against raw epoll', () => {
 
   test.each([
     '',
+    '--no-ring',
+    '--in-flight 16',
     '--size 1000003 --in-flight 2',
     '--rate 2000',
     '--rate 50 --size 1000003',

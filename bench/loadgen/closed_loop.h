@@ -1,20 +1,33 @@
 // Closed loop: every connection has a fixed number of messages in flight, and the next is sent when one has come back in full. So
 // the server is never asked for more than it answers, and the rate is its capacity; the latencies are those of a saturated server.
+//
+// Connections are opened with epoll. What is said on them then goes through io_uring (ring.h) if the kernel has it and all that a connection
+// has in flight is small, for there the system calls are most of the generator's work; otherwise through epoll, recv(2) and send(2).
 #pragma once
 
 #include "connections.h"
 #include "histogram.h"
+#include "ring.h"
 
 class ClosedLoop {
  public:
   ClosedLoop(const Options& options, const Target& target, const Script& script)
       : spin_(options.spin),
+        wants_ring_(!options.no_ring && options.in_flight * std::max(script.request_bytes, script.response_bytes) <= kSmall),
         limit_(options.in_flight),
         script_(script),
         connections_(target, script, options.spin, "connection", options.idle_connections, options.connections),
         sent_at_(options.connections * options.in_flight) {}
 
-  void open() { connections_.open_up_to(connections_.size()); }
+  void open() {
+    connections_.open_up_to(connections_.size());
+    if (wants_ring_) ring_ = Ring::open(connections_.descriptors());
+    if (ring_ == nullptr) return;
+    connections_.unwatch();
+    for (size_t i = 0; i < connections_.size(); i++) {
+      if (connections_.is_open(i)) ring_->receive(i);
+    }
+  }
 
   /** Puts the chosen number of messages in flight on every connection. */
   void start() {
@@ -55,7 +68,10 @@ class ClosedLoop {
     }
   }
 
-  void close_all() { connections_.close_all(); }
+  void close_all() {
+    ring_.reset();
+    connections_.close_all();
+  }
 
   size_t established() const { return connections_.established(); }
   size_t failures() const { return connections_.failures(); }
@@ -68,6 +84,10 @@ class ClosedLoop {
  private:
   static constexpr uint64_t kLongestPause = 20'000;
   static constexpr size_t kLongestBurst = 32;
+  static constexpr size_t kSmall = 16 * 1024;
+  static_assert(kSmall <= Pattern::kLongest);
+  /** The kernel completes about twenty receives per call; so many share its cost well enough. */
+  static constexpr size_t kEnough = 16;
   static constexpr uint32_t kNone = UINT32_MAX;
 
   /** One cache line: with thousands of connections each echo would otherwise cost the generator a second miss. */
@@ -110,9 +130,17 @@ class ClosedLoop {
 
   void send(size_t index) {
     Connection& connection = connections_[index];
+    if (ring_ != nullptr) return send_ring(index);
     if (connection.blocked) blocked_--;
     if (!connections_.wire.send(connection, index)) connections_.lost(index);
     if (connection.blocked) blocked_++;
+  }
+
+  void send_ring(size_t index) {
+    Connection& connection = connections_[index];
+    ring_->send(index, connections_.wire.outgoing(connection, index), connection.queued - connection.sent);
+    connection.sent = connection.queued;
+    connection.blocked = true;
   }
 
   /** Returns false if nothing was there. */
@@ -151,6 +179,7 @@ class ClosedLoop {
     const uint64_t time = now();
     for (const Due& due : due_) queue(due.index, due.messages, time);
     due_.clear();
+    if (ring_ != nullptr) ring_->submit();
   }
 
   /**
@@ -180,7 +209,29 @@ class ClosedLoop {
     spare_.add(time - begin);
   }
 
+  void turn_ring(uint64_t until) {
+    if (spin_ && running_) gather();
+    const uint64_t time = now();
+    if (spin_) ring_->poll();
+    else ring_->wait(until > time ? until - time : 0);
+    const uint64_t here = now();  // when all of this turn's was
+    const auto received = [&](size_t index, const char* bytes, ssize_t result) {
+      if (!connections_.wire.received(connections_[index], index, bytes, result)) connections_.lost(index);
+      take(index, here);
+    };
+    const auto sent = [&](size_t index, ssize_t result) {
+      if (!connections_.wire.sent(result)) connections_.lost(index);
+      connections_[index].blocked = false;
+      if (connections_[index].sent < connections_[index].queued) send(index);
+    };
+    const size_t pieces = ring_->complete(received, sent);
+    if (pieces == 0 && spin_) spare_.add(here - time);
+    pause_ = pieces < std::min(kEnough, established() / 8) ? std::min(pause_ + 250, kLongestPause) : pause_ / 2;
+    send_due();
+  }
+
   void turn(uint64_t until) {
+    if (ring_ != nullptr) return turn_ring(until);
     if (behind_ && running_ && blocked_ == 0 && guess()) return;
     if (spin_ && running_) gather();
     const uint64_t time = now();
@@ -203,9 +254,11 @@ class ClosedLoop {
   }
 
   const bool spin_;
+  const bool wants_ring_;
   const size_t limit_;  // of messages in flight on a connection
   const Script& script_;
   Connections<Connection> connections_;
+  std::unique_ptr<Ring> ring_;  // null: epoll
   std::vector<uint64_t> sent_at_;  // `limit_` entries per connection
   std::vector<Due> due_;
   Histogram latencies_;

@@ -42,6 +42,20 @@ class Connections {
     }
   }
 
+  /** By place; -1 of one that failed. */
+  std::vector<int> descriptors() const {
+    std::vector<int> all;
+    for (const Connection& connection : connections_) all.push_back(connection.fd);
+    return all;
+  }
+
+  /** Leaves the waiting to somebody else. */
+  void unwatch() {
+    for (const Connection& connection : connections_) {
+      if (connection.fd >= 0) poller.unwatch(connection.fd);
+    }
+  }
+
   /** Handles what there is on connections on which nothing is to be said: anything but silence ends the program. */
   void stay_silent() { handle(poller.poll()); }
 

@@ -19,6 +19,7 @@ struct Options {
   double warmup_seconds = 0.5;
   double seconds = 2;
   bool spin = false;
+  bool no_ring = false;
   bool idle = false;
   size_t baseline_connections = 64;
   double rate = 0;  // messages per second of the open loop
@@ -31,7 +32,7 @@ struct Options {
 [[noreturn]] inline void usage(const std::string& problem) {
   std::fprintf(stderr,
                "loadgen: %s; usage: loadgen --port PORT [--host ADDRESS] [--connections N] [--size BYTES] [--in-flight K] "
-               "[--warmup SECONDS] [--seconds SECONDS] [--spin] [--server-pid PID] "
+               "[--warmup SECONDS] [--seconds SECONDS] [--spin] [--no-ring] [--server-pid PID] "
                "[--idle [--baseline N] | --rate R [--flooders N] | --churn] [--idle-connections N] [--request TEXT --response TEXT]\n",
                problem.c_str());
   std::exit(2);
@@ -43,7 +44,8 @@ inline Options parse_options(int argc, char** argv) {
     const std::string name = argv[i];
     bool* const flag = name == "--idle" ? &options.idle
                        : name == "--churn" ? &options.churn
-                       : name == "--spin" ? &options.spin : nullptr;
+                       : name == "--spin" ? &options.spin
+                       : name == "--no-ring" ? &options.no_ring : nullptr;
     if (flag != nullptr) {
       *flag = true;
       continue;

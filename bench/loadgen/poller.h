@@ -56,6 +56,8 @@ class Poller {
   void watch(int fd, size_t place, uint32_t interest) { control(EPOLL_CTL_ADD, fd, place, interest); }
   void watch_again(int fd, size_t place, uint32_t interest) { control(EPOLL_CTL_MOD, fd, place, interest); }
 
+  void unwatch(int fd) { control(EPOLL_CTL_DEL, fd, 0, 0); }
+
   /** What is ready now. */
   std::span<const epoll_event> poll() { return wait_millis(0); }
 
