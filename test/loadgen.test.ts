@@ -285,10 +285,10 @@ describe('open loop', () => {
   });
 
   test('a message that the generator sent late counts from when it should have left', async () => {
-    const child = start(await serve(echo), '--connections 2 --rate 1000 --warmup 0 --seconds 2');
+    const child = start(await serve(echo), '--connections 2 --rate 1000 --warmup 0 --seconds 4');
     await child.says(/"begin"/);
     child.process.kill('SIGSTOP');
-    setTimeout(() => child.process.kill('SIGCONT'), 300);
+    setTimeout(() => child.process.kill('SIGCONT'), 500);
     const result = await resultOf(child);
     expect(result.lateMicrosP99).toBeGreaterThan(200_000);
     expect(result.latencyMicros.p99).toBeGreaterThan(200_000);
