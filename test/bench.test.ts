@@ -604,7 +604,8 @@ describe('command', () => {
       expect(threads).toBeGreaterThan(0);
       expect(latencyMicros!.max).toBeGreaterThanOrEqual(latencyMicros!.p50);
     }
-    expect(written.samples.map((sample) => sample.connectionErrors)).toEqual([0, 0]);
+    // On a busy machine a sample is taken again.
+    for (const sample of written.samples) expect(sample.connectionErrors).toBe(0);
     expect(childrenLeft()).toEqual([]);
   });
 
