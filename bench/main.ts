@@ -152,9 +152,13 @@ async function measure(options: Options, machine: Machine, plans: readonly Plan[
   const lab: Lab = { children, pinning, programs: options.programs, talk: null, signal: interruption.signal };
   const outcomes: Outcome[] = [];
   const skipped: string[] = [];
+  const versions = new Set<string>();
   try {
     const tasks = await prepare(lab, plans, options, skipped);
     if (tasks.every(({ servers }) => servers.length === 0)) fail('no server is left to measure');
+    for (const server of tasks.flatMap(({ servers }) => servers)) {
+      if ('version' in server && server.version !== undefined) versions.add(`${server.name}: ${server.version()}`);
+    }
     const seconds = tasks.reduce((sum, { plan, servers }) => sum + planSeconds(plan, servers.length), 0);
     const progress = new Progress(process.stderr, seconds);
     for (const task of tasks) {
@@ -169,7 +173,12 @@ async function measure(options: Options, machine: Machine, plans: readonly Plan[
     await children.endAll();
   }
   const interrupted = interruption.signal.aborted;
-  const report = makeReport(machine, outcomes, { interrupted, skipped, target: options.target });
+  const report = makeReport(machine, outcomes, {
+    interrupted,
+    skipped,
+    versions: [...versions],
+    target: options.target,
+  });
   write(report, options);
   if (interrupted) {
     process.stderr.write('onewait bench: interrupted; nothing that was measured is valid\n');

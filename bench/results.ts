@@ -260,6 +260,8 @@ export interface Outcome {
 export interface Circumstances {
   readonly interrupted: boolean;
   readonly skipped: readonly string[];
+  /** What servers run on: 'bun: Bun 1.4.5'. */
+  readonly versions?: readonly string[];
   /** What was measured instead of servers that are started here. */
   readonly target?: Target | null;
 }
@@ -267,7 +269,7 @@ export interface Circumstances {
 export function makeReport(
   machine: Machine,
   outcomes: readonly Outcome[],
-  { interrupted, skipped, target }: Circumstances,
+  { interrupted, skipped, versions = [], target }: Circumstances,
 ): Report {
   const samples = outcomes.map(({ plan, run }) => run.samples.map((sample) => reported(plan.suite.name, sample)));
   const results = outcomes.flatMap(({ plan, servers, run }, i) =>
@@ -283,7 +285,10 @@ export function makeReport(
       return { name, title, measure, ratios, method: describeSuite(plan, run) };
     }),
     machine,
-    method: target ? describeTarget(machine, target) : describeMethod(machine),
+    method: {
+      ...(target ? describeTarget(machine, target) : describeMethod(machine)),
+      ...(versions.length > 0 ? { versions: versions.join('; ') } : {}),
+    },
     complete: !interrupted && outcomes.every(({ run }) => run.failures.size === 0),
     results,
     idle: outcomes.flatMap(({ plan, run }) => run.idle.map((sample) => ({ ...sample, suite: plan.suite.name }))),

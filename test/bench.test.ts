@@ -574,6 +574,7 @@ describe('command', () => {
     expect(ended.stdout).toContain('4 connections, 64 bytes, 1 in flight');
     const written = JSON.parse(readFileSync(file, 'utf8')) as Report;
     expect(written.complete).toBe(true);
+    expect(written.method.versions).toBe(`node-net: Node ${process.versions.node}`);
     expect(written.results.map((result) => result.server)).toEqual(['raw-epoll', 'thread-per-connection', 'node-net']);
     for (const result of written.results) expect(result.roundTripsPerSecond).toBeGreaterThan(0);
     expect(existsSync(join(out, 'report.html'))).toBe(true);
