@@ -56,7 +56,13 @@ describe('the command line', () => {
   });
 
   test('a name that has no address is said', () => {
-    const { status, stderr } = spawnSync(process.execPath, [main, '--target', 'nowhere.invalid:7000']);
+    const { status, stderr } = spawnSync(process.execPath, [
+      main,
+      '--programs',
+      programs,
+      '--target',
+      'nowhere.invalid:7000',
+    ]);
     expect(status).toBe(1);
     expect(`${stderr}`).toMatch(/^onewait bench: cannot find --target nowhere\.invalid: [^\n]*\n$/);
   });
