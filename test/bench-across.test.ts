@@ -27,6 +27,11 @@ function compile(name: string, source: string): void {
   execFileSync(process.env.CXX ?? 'c++', flags);
 }
 
+beforeAll(() => {
+  compile('loadgen', 'bench/loadgen/loadgen.cc');
+  compile('raw-epoll', 'bench/servers/raw_epoll.cc');
+}, 120_000);
+
 describe('the command line', () => {
   const complaintOf = (...args: readonly string[]) => {
     const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], { encoding: 'utf8' });
@@ -85,11 +90,9 @@ describe.skipIf(reason !== null)(`across machines${reason === null ? '' : `, not
   const forget = () => network?.remove();
 
   beforeAll(() => {
-    compile('loadgen', 'bench/loadgen/loadgen.cc');
-    compile('raw-epoll', 'bench/servers/raw_epoll.cc');
     network = new Network({ client: '10.0.0.1', proxy: '10.0.0.10', one: '10.0.0.11', two: '10.0.0.12' });
     process.once('exit', forget);
-  }, 120_000);
+  });
 
   afterAll(() => {
     forget();
