@@ -3,6 +3,7 @@
 // Exit codes: 0, everything was measured; 1, a server or the generator failed, or nothing could be measured; 2, wrong
 // usage; 130 and 143, interrupted by SIGINT or SIGTERM.
 
+import { setMaxListeners } from 'node:events';
 import { accessSync, constants, mkdirSync, writeFileSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -108,6 +109,8 @@ class Interruption {
   readonly #controller = new AbortController();
 
   constructor() {
+    // While memory is measured each of the servers listens for it.
+    setMaxListeners(0, this.#controller.signal);
     for (const signal of ['SIGINT', 'SIGTERM'] as const) {
       process.on(signal, () => {
         this.exitCode = 128 + osConstants.signals[signal];

@@ -51,11 +51,9 @@ test('start and stop record what happens between them, and name the tasks that w
       const early = spawn(async () => { await sleep(1); await sleep(5); await sleep(1); }, { name: 'early' });
       await sleep(3);
       start(process.argv[1]);
-      await sleep(10);
-      stop();
-      spawn(async () => { await sleep(1); }, { name: 'late' });
       await early;
-      await sleep(3);
+      stop();
+      await spawn(async () => { await sleep(1); }, { name: 'late' });
     });`,
     { args: [path] },
   );
