@@ -255,7 +255,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
         );
         return;
       }
-      if (made instanceof Promise) runAs(this.self, () => made.then(ownDone, ownFailed));
+      if (made instanceof Promise && made.then === nativeThen) runAs(this.self, () => made.then(ownDone, ownFailed));
       else {
         (made as PromiseLike<T>).then(
           (value) => this.end('done', value),
@@ -372,8 +372,9 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   }
 }
 
-// A promise's callbacks run in the async context in which they were given, so two functions will do for all tasks. A pair of its own, with what
-// it closes over, would be 150 bytes of every connection.
+// V8 calls a promise's callbacks in the async context in which they were given, so two functions will do for all tasks. A pair of its own, with
+// what it closes over, would be 150 bytes of every connection. A `then` of somebody else's may call them in any context.
+const nativeThen = Promise.prototype.then;
 function ownDone(value: unknown): void {
   currentTask().returned(value);
 }

@@ -210,6 +210,32 @@ describe('state', () => {
   });
 });
 
+describe('a promise with a `then` of its own', () => {
+  /** Calls back from a timer of Node's, on nobody's behalf. */
+  class Later<T> extends Promise<T> {
+    override then<A = T, B = never>(
+      onFulfilled?: ((value: T) => A | PromiseLike<A>) | null,
+      onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
+    ): Promise<A | B> {
+      return super.then(
+        (value) => new Promise((resolve) => setTimeout(() => resolve(onFulfilled!(value)), 1)),
+        (error) => new Promise((resolve) => setTimeout(() => resolve(onRejected!(error)), 1)),
+      );
+    }
+  }
+
+  test('ends the task that it was made for, whoever runs when it calls back', async () => {
+    const outcome = await run(async () => {
+      return await spawn(() => new Later<string>((resolve) => resolve('good')));
+    });
+    expect(outcome).toBe('good');
+    const bad = run(async () => {
+      await spawn(() => new Later<string>((_, reject) => reject(new Error('bad'))));
+    });
+    await expect(bad).rejects.toThrow('bad');
+  });
+});
+
 describe('joining', () => {
   both('gives the value to any number of joiners, before and after the end', function* (style) {
     const task = style.spawn(function* () {
