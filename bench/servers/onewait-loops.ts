@@ -7,7 +7,8 @@ import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
-import { type Coroutine, type Listener, run, type Stream, spawn, tcp } from '../../src/index.ts';
+import { serve } from '../../src/cli/echo.ts';
+import { run, tcp } from '../../src/index.ts';
 
 const file = fileURLToPath(import.meta.url);
 const { values } = parseArgs({
@@ -20,20 +21,6 @@ const { values } = parseArgs({
   },
 });
 const address = { host: values.host, port: Number(values.port) };
-
-function* echo(conn: Stream): Coroutine<void> {
-  for (let chunk = yield* conn.read(); chunk !== null; chunk = yield* conn.read()) {
-    yield* conn.write(chunk);
-  }
-  yield* conn.close();
-}
-
-function* serve(listener: Listener): Coroutine<void> {
-  for (;;) {
-    const conn = yield* listener.accept();
-    spawn(echo(conn), { name: 'echo' });
-  }
-}
 
 /** A loop of its own, which says so when it listens. */
 async function loop(): Promise<void> {

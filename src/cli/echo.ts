@@ -13,7 +13,8 @@ function* echo(conn: Stream): Coroutine<void> {
   yield* conn.close();
 }
 
-function* serve(listener: Listener): Coroutine<void> {
+/** A coroutine for each connection. */
+export function* serve(listener: Listener): Coroutine<void> {
   for (;;) {
     const conn = yield* listener.accept();
     spawn(echo(conn), { name: 'echo' });
