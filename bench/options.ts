@@ -95,7 +95,7 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
   const command = commandOf('npm run bench --')
     .description('Measures servers: one pinned to a core, the load generator on another.')
     .option('--suite <suites>', "what to measure, separated by commas, or 'all'", parseSuites, [SUITES[0]!])
-    .addOption(new Option('--quick', 'about a minute instead of five').conflicts('full'))
+    .addOption(new Option('--quick', 'less of it: two minutes instead of six').conflicts('full'))
     .option('--full', 'every shape and every peer that is there, and more of it: an hour and more')
     .option('--servers <names>', "only these, separated by commas; 'all' is every server of the suite, peers included")
     .option('--peers', 'the peers as well: those that are not installed are skipped')

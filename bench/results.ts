@@ -3,16 +3,16 @@
 // Only samples that count make figures. Where none does, the figures of those that do not are shown instead, and the result
 // says that it is not valid and why. Figures are medians over rounds; percentiles are of all rounds' latencies together.
 
-import { percent } from './format.ts';
 import type { IdleSample } from './idle.ts';
 import type { Machine } from './machine.ts';
+import { describeMethod, describeSuite, describeTarget } from './method.ts';
 import type { Plan } from './plan.ts';
 import { type ReportedSample, ratiosOf, VALUES } from './ratios.ts';
 import type { Run } from './runner.ts';
-import { BUSY_ENOUGH, LATEST_MICROS, ON_TIME, type Sample } from './sample.ts';
+import type { Sample } from './sample.ts';
 import { isRanked, type Shape, titleOf } from './shape.ts';
 import { type LatencyMicros, latencyMicros, median, mergeCounts, microsAt, type Spread, spread } from './stats.ts';
-import { type Demand, type Measure, RATIO_FIELDS, type Ratio, type RatioField } from './suite.ts';
+import { type Measure, RATIO_FIELDS, type Ratio, type RatioField } from './suite.ts';
 import type { Target } from './target.ts';
 
 /** Shares of all latencies, and the microseconds within which they lie: what the chart of latencies draws. */
@@ -171,7 +171,7 @@ function resultOf(
   };
 }
 
-/** Of the best server in each closed-loop shape: was the generator fast enough to say so? */
+/** Of the best server in each closed-loop shape, where servers must be busy: was the generator fast enough to say so? */
 function selfChecksOf(results: readonly Result[]): SelfCheck[] {
   const shapes = [...new Set(results.filter(({ rate, ranked }) => rate === null && ranked).map(({ shape }) => shape))];
   return shapes.flatMap((shape) => {
@@ -181,73 +181,6 @@ function selfChecksOf(results: readonly Result[]): SelfCheck[] {
     const headroom = 1 / Math.max(best.generatorBusy!, 0.01);
     return [{ suite: best.suite, shape, server: best.server, headroom, enough: headroom >= HEADROOM }];
   });
-}
-
-const VALIDITY: Readonly<Record<Demand, string>> = {
-  busy: `the server was at least ${percent(BUSY_ENOUGH)} busy (CPU time of its whole process over wall time); at 1 connection wakeups are measured: shown, not ranked`,
-  waits: `either the server was at least ${percent(BUSY_ENOUGH)} busy or the other core was not: who waits is what is compared`,
-  any: "the server's CPU time is what is compared",
-  unwatched: `the generator was less than ${percent(BUSY_ENOUGH)} busy: what limited the server is not known`,
-  'on-time': `in an open loop at least ${percent(ON_TIME)} of the messages were answered in time and 99 of 100 were sent no later than ${LATEST_MICROS} µs after they should have been`,
-};
-
-const FIGURES: Readonly<Record<Measure, string>> = {
-  rate: 'rates',
-  capacity: 'rates per CPU time of the server',
-  p99: 'p99 latencies: less is better',
-};
-
-function describeSuite(
-  { suite, stages, idleConnections, settleSeconds }: Plan,
-  { shapes }: Run,
-): Record<string, string> {
-  const memory: Record<string, string> =
-    idleConnections.length === 0
-      ? {}
-      : {
-          memory: `growth from 64 idle connections to all, each after one echo and ${settleSeconds} s of idleness, divided by their number: Rss of smaps_rollup; kernel stacks by number of threads and /proc/meminfo; all servers are idle at the same time`,
-        };
-  if (stages.length === 0) return memory;
-  const lengths = new Set(stages.map((stage) => `${stage.rounds} rounds of ${stage.seconds} s`));
-  const load = shapes.some(({ rate }) => rate !== null)
-    ? 'open loop where a rate is given: messages are sent on a fixed schedule, and latency counts from when each should have been sent'
-    : 'closed loop: the next message is sent when the answer to one has come';
-  return {
-    load:
-      suite.path === null
-        ? `${load}; every byte verified`
-        : `closed loop of wrk; every status checked, and while warming up every byte`,
-    rounds: [...lengths].join('; '),
-    validity: `a sample counts if every connection was established and ${VALIDITY[suite.demand]}`,
-    figures: `medians over rounds; a ratio is the median of the ratios of ${FIGURES[suite.measure]} within a round`,
-    ...memory,
-  };
-}
-
-/** What is to be known where the server is not watched. */
-function describeTarget({ pinning }: Machine, { name, host, port }: Target): Record<string, string> {
-  const generator =
-    pinning === null ? 'generator not pinned' : `generator pinned to CPU ${pinning.generatorCpu}, where it polls`;
-  const address = `${host}:${port}`;
-  return {
-    cores: `${generator}; the server was not watched`,
-    server: `${name === address ? '' : `${name}, at `}${address}, which was not started here: its CPU time, threads and memory are not known`,
-    order: 'the same server throughout, warmed up before each stage',
-    latency:
-      'of a closed loop from the first attempt to send a message to its complete return; percentiles of all counting windows together',
-  };
-}
-
-function describeMethod({ pinning }: Machine): Record<string, string> {
-  return {
-    cores:
-      pinning === null
-        ? 'not pinned: there is one core only, so nothing here is valid'
-        : `server pinned to CPU ${pinning.serverCpu}, generator to CPU ${pinning.generatorCpu}, where it polls; what the exchange asks is there, too`,
-    order: 'a fresh server for each stage, warmed up; all servers in each round, the order rotated each round',
-    latency:
-      'of a closed loop from the first attempt to send a message to its complete return, of a saturated server; percentiles of all counting windows together',
-  };
 }
 
 /** What one suite has shown. */
@@ -282,7 +215,7 @@ export function makeReport(
   return {
     suites: outcomes.map(({ plan, run }) => {
       const { name, title, measure, ratios } = plan.suite;
-      return { name, title, measure, ratios, method: describeSuite(plan, run) };
+      return { name, title, measure, ratios, method: describeSuite(plan, run.shapes) };
     }),
     machine,
     method: {
@@ -293,7 +226,9 @@ export function makeReport(
     results,
     idle: outcomes.flatMap(({ plan, run }) => run.idle.map((sample) => ({ ...sample, suite: plan.suite.name }))),
     samples: samples.flat(),
-    selfChecks: outcomes.flatMap(({ plan }) => selfChecksOf(results.filter(({ suite }) => suite === plan.suite.name))),
+    selfChecks: outcomes
+      .filter(({ plan }) => plan.suite.demand === 'busy')
+      .flatMap(({ plan }) => selfChecksOf(results.filter(({ suite }) => suite === plan.suite.name))),
     skipped,
   };
 }

@@ -104,7 +104,7 @@ export function judge(window: Window, shape: Shape, isPinned: boolean, demand: D
       'the other core, of the generator and what the server asks, had no time to spare: it was the limit',
       true,
     );
-  if (waits && demand === 'busy') {
+  if (waits && (demand === 'busy' || demand === 'on-time')) {
     const limit = window.generatorBusy >= BUSY_ENOUGH ? 'the generator' : 'the machine';
     const generator = `the generator ${percent(window.generatorBusy)}`;
     return no(`the server was only ${percent(window.serverBusy)} busy (${generator}): ${limit} was the limit`, true);
