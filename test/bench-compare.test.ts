@@ -15,6 +15,7 @@ import { emptyRun } from '../bench/runner.ts';
 import type { Sample } from '../bench/sample.ts';
 import { shapeOf, titleOf } from '../bench/shape.ts';
 import { SUITES } from '../bench/suite.ts';
+import { MACHINE } from './bench-machine.ts';
 import { folder, root } from './processes.ts';
 
 /** Numbers from 0 to 1 that are the same in every run: xorshift32. */
@@ -88,18 +89,6 @@ describe('the rank test', () => {
   });
 });
 
-const machine = {
-  cpuModel: 'a processor',
-  cores: 2,
-  kernel: '6.1',
-  node: 'v20',
-  memoryBytes: 2 ** 34,
-  descriptorLimit: 20_000,
-  date: '2025-01-01',
-  commandLine: 'bench',
-  pinning: { serverCpu: 0, generatorCpu: 1, otherCpus: [0] },
-};
-
 interface Made {
   readonly suite?: string;
   readonly seed: number;
@@ -111,7 +100,7 @@ interface Made {
   readonly seconds?: number;
   readonly connections?: number;
   readonly bytesPerConnection?: number;
-  readonly machine?: Partial<typeof machine>;
+  readonly machine?: Partial<typeof MACHINE>;
   readonly difference?: (sample: Sample) => Partial<Sample>;
 }
 
@@ -178,7 +167,7 @@ function made(wanted: Made): Report {
     settleSeconds: 20,
     mostConnections: 1000,
   });
-  return makeReport({ ...machine, ...wanted.machine }, [{ plan, servers: names, run }], {
+  return makeReport({ ...MACHINE, ...wanted.machine }, [{ plan, servers: names, run }], {
     interrupted: false,
     skipped: [],
   });

@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from 'vitest';
 import type { IdleSample } from '../bench/idle.ts';
+import type { Machine } from '../bench/machine.ts';
 import { COLOURS, castOf } from '../bench/page/cast.ts';
 import { headlineFigure, standaloneSvg } from '../bench/page/headline.ts';
 import { spreadOut } from '../bench/page/labels.ts';
@@ -13,18 +14,9 @@ import { makeReport, type Outcome, type Report } from '../bench/results.ts';
 import type { Sample } from '../bench/sample.ts';
 import { type Shape, shapeOf } from '../bench/shape.ts';
 import { SUITES } from '../bench/suite.ts';
+import { MACHINE as ANY_MACHINE } from './bench-machine.ts';
 
-const MACHINE = {
-  cpuModel: 'a processor',
-  cores: 2,
-  kernel: '6.1',
-  node: 'v20',
-  memoryBytes: 2 ** 34,
-  descriptorLimit: 20_000,
-  date: '2025-01-01T00:00:00Z',
-  commandLine: 'bench --json <file> & "more"',
-  pinning: { serverCpu: 0, generatorCpu: 1, otherCpus: [0] },
-};
+const MACHINE: Machine = { ...ANY_MACHINE, commandLine: 'bench --json <file> & "more"' };
 
 /** Round trips per second. */
 const RATES: Readonly<Record<string, number>> = {

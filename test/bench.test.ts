@@ -19,6 +19,7 @@ import { latencyMicros, median, mergeCounts, pairedRatios, spread } from '../ben
 import { SUITES } from '../bench/suite.ts';
 import { formatTable } from '../bench/table.ts';
 import { runWrk } from '../bench/wrk.ts';
+import { MACHINE } from './bench-machine.ts';
 import { needs } from './processes.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -247,6 +248,11 @@ describe('what counts', () => {
     expect(missed).toMatchObject({ valid: false, whyInvalid: expect.stringContaining('missed the rate') });
   });
 
+  test('what a server can do is known when it was busy, also where open loops are to follow', () => {
+    expect(judge({ ...window, serverBusy: 0.2 }, shapeOf(), true, 'on-time').valid).toBe(false);
+    expect(judge(window, shapeOf(), true, 'on-time').valid).toBe(true);
+  });
+
   test('in an open loop the generator must have been on time itself', () => {
     const late = judge(
       { ...window, pacing: { ...pacing, lateMicrosP99: 900 } },
@@ -324,17 +330,6 @@ describe('report', () => {
     settleSeconds: 20,
     mostConnections: 1000,
   });
-  const machine = {
-    cpuModel: 'a processor',
-    cores: 2,
-    kernel: '6.1',
-    node: 'v20',
-    memoryBytes: 2 ** 34,
-    descriptorLimit: 20_000,
-    date: '2025-01-01',
-    commandLine: 'bench <script>',
-    pinning: { serverCpu: 0, generatorCpu: 1, otherCpus: [0] },
-  };
   const sample = (server: string, connections: number, round: number, rate: number, valid = true): Sample => ({
     ...window,
     server,
@@ -372,7 +367,7 @@ describe('report', () => {
     ],
   };
   const servers = ['raw-epoll', 'thread-per-connection', 'node-net'];
-  const report: Report = makeReport(machine, [{ plan, servers, run }], { interrupted: false, skipped: [] });
+  const report: Report = makeReport(MACHINE, [{ plan, servers, run }], { interrupted: false, skipped: [] });
   const find = (server: string, connections: number) =>
     report.results.find((result) => result.server === server && result.connections === connections)!;
 
@@ -405,6 +400,15 @@ describe('report', () => {
     expect(JSON.parse(JSON.stringify(report))).toMatchObject({ complete: true, machine: { cores: 2 }, method: {} });
   });
 
+  test('says how much faster the generator could have been than the best server, where servers must be busy', () => {
+    const [check, ...others] = report.selfChecks;
+    expect(others).toEqual([]);
+    expect(check).toMatchObject({ suite: 'echo', server: 'raw-epoll', headroom: 2, enough: true });
+    const sizes = { ...plan, suite: SUITES.find(({ name }) => name === 'sizes')! };
+    const byCpuTime = makeReport(MACHINE, [{ plan: sizes, servers, run }], { interrupted: false, skipped: [] });
+    expect(byCpuTime.selfChecks).toEqual([]);
+  });
+
   test('marks what has no sample that counts, and says why', () => {
     expect(find('thread-per-connection', 64)).toMatchObject({
       valid: false,
@@ -420,7 +424,7 @@ describe('report', () => {
   });
 
   test('of an interrupted run has nothing valid', () => {
-    const partial = makeReport(machine, [{ plan, servers, run }], { interrupted: true, skipped: [] });
+    const partial = makeReport(MACHINE, [{ plan, servers, run }], { interrupted: true, skipped: [] });
     expect(partial.complete).toBe(false);
     for (const result of partial.results) expect(result).toMatchObject({ valid: false, whyInvalid: 'interrupted' });
     expect(formatPage(partial)).toContain('There is no valid figure to show here');
@@ -506,7 +510,7 @@ describe('load generator', () => {
         if (++accepted % 2 === 0) socket.destroy();
         else socket.pipe(socket);
       },
-      ['--connections', '10', '--warmup', '0', '--seconds', '0.05'],
+      ['--connections', '10', '--warmup', '0', '--seconds', '0.3'],
     );
     expect(ended.code).toBe(0);
     expect(events(ended.stdout)[0]).toMatchObject({ established: 5, connectionErrors: 5 });
@@ -568,7 +572,7 @@ describe('command', () => {
   test('writes what it measured, as a table, as JSON and as a page', async () => {
     const out = join(programs, 'report');
     const file = join(programs, 'report.json');
-    const args = ['--connections', '4', '--seconds', '0.05', '--rounds', '1', '--json', file, '--out', out];
+    const args = ['--connections', '4', '--seconds', '0.3', '--rounds', '1', '--json', file, '--out', out];
     const ended = await collect(bench('--servers', 'raw-epoll,thread-per-connection,node-net', '--quick', ...args));
     expect(ended.code).toBe(0);
     expect(ended.stdout).toContain('4 connections, 64 bytes, 1 in flight');
