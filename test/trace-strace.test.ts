@@ -282,7 +282,7 @@ test('the trace of a program that connects, shuts down and reads into its own me
       });
       const client = yield* tcp.connect({ port });
       yield* client.write(new Uint8Array(300_000));
-      yield* sleep(1.5);
+      yield* sleep(100.5); // no whole number of milliseconds, and long enough for a traced program to get there
       yield* client.write('a few more');
       yield* client.shutdown();
       if (Buffer.from(yield* client.readExactly(6)).toString() !== '300010') throw new Error('bytes are missing');
