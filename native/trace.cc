@@ -247,13 +247,19 @@ void Trace::ready(int fd, uint32_t generation, uint32_t events) {
   if (Record* record = claim()) *record = {last(), Kind::kReady, 0, static_cast<uint16_t>(events), fd, generation, 0, 0, 0, 0};
 }
 
-double Trace::syscall(double start, Syscall call, int fd, uint32_t generation, uint32_t events, int64_t asked, int64_t result, uint32_t task) {
-  const double end = now();
+double Trace::syscall(double start, Syscall call, int fd, int64_t asked, int64_t result) {
+  head_->clock = start;
+  passed(monotonic_ns(), call, fd, 0, 0, asked, result, head_->task);
+  return last();
+}
+
+void Trace::passed(uint64_t end, Syscall call, int fd, uint32_t generation, uint32_t events, int64_t asked, int64_t result, uint32_t task) {
+  const double start = last();
+  head_->clock = static_cast<double>(end - origin_);
   if (Record* record = claim()) {
     *record = {start, Kind::kSyscall,           static_cast<uint8_t>(call), static_cast<uint16_t>(events), fd, generation,
-               task,  static_cast<double>(result), end - start,             static_cast<double>(asked)};
+               task,  static_cast<double>(result), head_->clock - start,     static_cast<double>(asked)};
   }
-  return end;
 }
 
 void Trace::host() {

@@ -142,10 +142,9 @@ class Trace {
   void wait(double start, Syscall call, int64_t timeout_ns, int64_t result);
   void control(double start, int op, int fd, uint32_t generation, uint32_t mask, int64_t result);
   void ready(int fd, uint32_t generation, uint32_t events);
-  double syscall(double start, Syscall call, int fd, uint32_t generation, uint32_t events, int64_t asked, int64_t result, uint32_t task);
-  double syscall(double start, Syscall call, int fd, int64_t asked, int64_t result) {
-    return syscall(start, call, fd, 0, 0, asked, result, head_->task);
-  }
+  double syscall(double start, Syscall call, int fd, int64_t asked, int64_t result);
+  /** A call that was over at `end` on CLOCK_MONOTONIC, and began when the one before it was over. */
+  void passed(uint64_t end, Syscall call, int fd, uint32_t generation, uint32_t events, int64_t asked, int64_t result, uint32_t task);
   void host();
   /** A descriptor that was there already. */
   void found(int fd, std::string_view name);

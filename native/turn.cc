@@ -45,16 +45,21 @@ int Turn::flush() {
   head.unwritten = 0;
   if (count == 0) return 0;
   ++flushes_;
-  if (trace_->active) trace_->active->now();
+  transfers_.clear();
   for (size_t i = 0; i < count; ++i) {
     const Submission& submission = shared_->submissions[i];
     if (submission.fd < 0 || submission.length < 0 || submission.offset < 0) continue;
     if (submission.op == Submission::kRead) {
       arm(submission);
     } else if (submission.op == Submission::kWrite) {
-      write(submission);
+      const size_t offset = static_cast<size_t>(submission.offset);
+      const size_t length = static_cast<size_t>(submission.length);
+      if (offset > kOutBytes || length > kOutBytes - offset) continue;
+      transfers_.push_back({submission.fd, submission.task, shared_->out + offset, length, 0, 0});
     }
   }
+  const bool whole = transmit_all();
+  if (trace_->active || !whole) settle_writes();
   return head.unwritten;
 }
 
@@ -69,29 +74,40 @@ void Turn::arm(const Submission& submission) {
   }
 }
 
-void Turn::write(const Submission& submission) {
-  const size_t offset = static_cast<size_t>(submission.offset);
-  const size_t length = static_cast<size_t>(submission.length);
-  if (offset > kOutBytes || length > kOutBytes - offset) return;
-  const size_t fd = static_cast<size_t>(submission.fd);
-  const bool blocked = fd < slots_.size() && slots_[fd].blocked == flushes_;
-  int64_t result = 0;
-  if (!blocked) {
-    Trace* trace = trace_->active;
+/** Issues the writes that were collected. Whether the kernel took all of all of them. */
+bool Turn::transmit_all() {
+  if (trace_->active) trace_->active->now();
+  const bool traced = trace_->active != nullptr;
+  bool whole = true;
+  for (Transfer& write : transfers_) {
+    // Bytes must not overtake those before them that are left.
+    if (!whole && slot(write.fd).blocked == flushes_) continue;
     do {
-      result = transmit(submission.fd, shared_->out + offset, length);
-    } while (result == -EINTR);
-    if (trace) {
-      trace->payload(shared_->out + offset, result);
-      // From the end of the one before it: flush() reads the clock once.
-      trace->syscall(trace->last(), Syscall::kSend, submission.fd, 0, 0, submission.length, result, static_cast<uint32_t>(submission.task));
-    }
-    if (result == submission.length) return;
-    if (result == -EAGAIN) result = 0;
-    if (result >= 0) slot(submission.fd).blocked = flushes_;
+      write.result = transmit(write.fd, write.data, write.length);
+    } while (write.result == -EINTR);
+    if (traced) write.end = monotonic_ns();
+    if (write.result == static_cast<int64_t>(write.length)) continue;
+    whole = false;
+    if (write.result >= 0 || write.result == -EAGAIN) slot(write.fd).blocked = flushes_;
   }
-  shared_->unwritten[shared_->head.unwritten++] = {
-      Completion::kUnwritten, submission.fd, 0, static_cast<int32_t>(result), submission.offset, submission.length};
+  return whole;
+}
+
+/** Records the writes, and reports those that are unfinished. */
+void Turn::settle_writes() {
+  Trace* trace = trace_->active;
+  SharedHead& head = shared_->head;
+  for (const Transfer& write : transfers_) {
+    const int64_t length = static_cast<int64_t>(write.length);
+    if (trace && write.end != 0) {
+      trace->payload(write.data, write.result);
+      trace->passed(write.end, Syscall::kSend, write.fd, 0, 0, length, write.result, static_cast<uint32_t>(write.task));
+    }
+    if (write.result == length) continue;
+    const int64_t result = write.result == -EAGAIN ? 0 : write.result;
+    const int32_t offset = static_cast<int32_t>(write.data - shared_->out);
+    shared_->unwritten[head.unwritten++] = {Completion::kUnwritten, write.fd, 0, static_cast<int32_t>(result), offset, static_cast<int32_t>(length)};
+  }
 }
 
 int Turn::wait(int64_t timeout_ns) {
@@ -106,6 +122,9 @@ int Turn::wait(int64_t timeout_ns) {
   head.now = now_ms();
   if (result < 0 && ready_.empty()) return result;
   Trace* trace = trace_->active;
+  collect_reads(known);
+  receive_all();
+  auto read = transfers_.cbegin();
   for (size_t i = 0; i < ready_.size(); ++i) {
     Ready& ready = ready_[i];
     if (ready.fd == host_fd_) {
@@ -113,19 +132,17 @@ int Turn::wait(int64_t timeout_ns) {
       if (trace) trace->host();
       continue;
     }
-    // What was remembered may be registered otherwise since.
-    const bool edge = i < known ? poller_->edge_generation(ready.fd) == ready.generation : (ready.events & kEdge) != 0;
-    if (i < known && !edge) continue;
+    if (ready.events & kStale) continue;
+    const bool edge = (ready.events & kEdge) != 0;
     const uint32_t news = i >= known ? ready.events & (onewait::kRead | onewait::kWrite) : 0;
     Slot& target = slot(ready.fd);
     if (edge) target.readable = ready.generation;
     if (ready.events & kHangup) target.hangup = ready.generation;
-    if ((ready.events & onewait::kRead) && target.armed > 0) {
-      // Out of memory to read into, or of room for completions: what is left stays ready, or is remembered if it was news.
-      if (head.completions == Poller::kMaxReady || !read(ready, news, target)) {
+    if (ready.events & kTaken) {
+      if (!settle_read(*read++, ready, news, target)) {
         if (trace && news != 0) trace->ready(ready.fd, ready.generation, news);
         starved_ = true;
-        if (edge) remembered_.push_back(ready);
+        if (edge) remembered_.push_back({ready.fd, ready.generation, onewait::kRead});
         continue;
       }
       ready.events &= ~onewait::kRead;
@@ -133,42 +150,80 @@ int Turn::wait(int64_t timeout_ns) {
       trace->ready(ready.fd, ready.generation, news);
     }
     ready.events &= edge ? onewait::kWrite : onewait::kRead | onewait::kWrite;
-    if (ready.events != 0 && head.completions < Poller::kMaxReady) complete(Completion::kReady, ready, static_cast<int32_t>(ready.events), 0);
+    const size_t room = Poller::kMaxReady - static_cast<size_t>(transfers_.cend() - read);
+    if (ready.events != 0 && static_cast<size_t>(head.completions) < room) complete(Completion::kReady, ready, static_cast<int32_t>(ready.events), 0);
   }
   return head.completions;
 }
 
-/** Reads for the suspended reader; `news` is what the wait reported. False when there is no memory left to read into: the turn ends here, nothing is lost. */
-bool Turn::read(const Ready& ready, uint32_t news, Slot& target) {
-  SharedHead& head = shared_->head;
-  const size_t page_used = static_cast<size_t>(std::max(head.page_cursor, 0));
-  const size_t slab_used = static_cast<size_t>(std::max(head.slab_cursor, 0));
-  if (page_used + kSmall > page_.length || slab_used + kReadBytes > slab_.length) return false;
-  uint8_t* destination = slab_.data + slab_used;
-  const size_t wanted = std::min(static_cast<size_t>(target.armed), kReadBytes);
-  int64_t result;
-  do {
-    result = receive(ready.fd, destination, wanted);
-  } while (result == -EINTR);
-  if (Trace* trace = trace_->active) {
-    trace->payload(destination, result);
-    // From the end of the call before it, be it the wait. Readiness and what is done for it are one record.
-    trace->syscall(trace->last(), Syscall::kRecv, ready.fd, ready.generation, news, static_cast<int64_t>(wanted), result,
-                   static_cast<uint32_t>(target.task));
+/** Finds the suspended readers among what is ready, of which the first `known` were remembered, and disarms them. */
+void Turn::collect_reads(size_t known) {
+  transfers_.clear();
+  for (size_t i = 0; i < ready_.size(); ++i) {
+    Ready& ready = ready_[i];
+    if (ready.fd == host_fd_) continue;
+    if (i < known) {
+      // It may be registered otherwise since.
+      ready.events |= poller_->edge_generation(ready.fd) == ready.generation ? kEdge : kStale;
+    }
+    Slot& target = slot(ready.fd);
+    if ((ready.events & kStale) || !(ready.events & onewait::kRead) || target.armed == 0) continue;
+    ready.events |= kTaken;
+    transfers_.push_back({ready.fd, target.task, nullptr, static_cast<size_t>(target.armed), 0, 0});
+    target.armed = 0;
   }
-  const bool drained = result == -EAGAIN || (result > 0 && result < static_cast<int64_t>(wanted) && target.hangup != ready.generation);
+}
+
+/** Reads for the suspended readers, as far as there is memory to read into. What is not reached has no `data`. */
+void Turn::receive_all() {
+  const bool traced = trace_->active != nullptr;
+  size_t page_used = static_cast<size_t>(std::max(shared_->head.page_cursor, 0));
+  size_t slab_used = static_cast<size_t>(std::max(shared_->head.slab_cursor, 0));
+  int room = Poller::kMaxReady;
+  for (Transfer& read : transfers_) {
+    if (room-- == 0 || page_used + kSmall > page_.length || slab_used + kReadBytes > slab_.length) return;
+    read.data = slab_.data + slab_used;
+    read.length = std::min(read.length, kReadBytes);
+    do {
+      read.result = receive(read.fd, read.data, read.length);
+    } while (read.result == -EINTR);
+    if (traced) read.end = monotonic_ns();
+    if (read.result <= 0) continue;
+    slab_used += static_cast<size_t>(read.result);
+    if (read.result < static_cast<int64_t>(kSmall)) page_used += static_cast<size_t>(read.result);
+  }
+}
+
+/** Hands over what was read; `news` is what the wait reported. False when nothing was, for lack of memory: it is armed as before. */
+bool Turn::settle_read(const Transfer& read, const Ready& ready, uint32_t news, Slot& target) {
+  SharedHead& head = shared_->head;
+  const int64_t wanted = static_cast<int64_t>(read.length);
+  if (read.data == nullptr) {
+    target.armed = static_cast<int32_t>(wanted);
+    return false;
+  }
+  if (Trace* trace = trace_->active) {
+    trace->payload(read.data, read.result);
+    // From the end of the call before it, be it the wait. Readiness and what is done for it are one record.
+    trace->passed(read.end, Syscall::kRecv, ready.fd, ready.generation, news, wanted, read.result, static_cast<uint32_t>(read.task));
+  }
+  const bool drained = read.result == -EAGAIN || (read.result > 0 && read.result < wanted && target.hangup != ready.generation);
   if (drained) target.readable = 0;
-  if (result == -EAGAIN) return true;  // readiness can be spurious (select(2), BUGS): still armed, waits again
-  target.armed = 0;
-  if (result >= static_cast<int64_t>(kSmall)) {
-    complete(Completion::kReadSlab, ready, static_cast<int32_t>(result), head.slab_cursor);
-    head.slab_cursor += static_cast<int32_t>(result);
+  if (read.result == -EAGAIN) {  // readiness can be spurious (select(2), BUGS): armed again, waits again
+    target.armed = static_cast<int32_t>(wanted);
     return true;
   }
-  complete(Completion::kReadPage, ready, static_cast<int32_t>(result), head.page_cursor);
+  const int32_t result = static_cast<int32_t>(read.result);
+  if (result >= static_cast<int32_t>(kSmall)) {
+    const int32_t offset = static_cast<int32_t>(read.data - slab_.data);
+    complete(Completion::kReadSlab, ready, result, offset);
+    head.slab_cursor = offset + result;
+    return true;
+  }
+  complete(Completion::kReadPage, ready, result, head.page_cursor);
   if (result > 0) {
-    std::memcpy(page_.data + page_used, destination, static_cast<size_t>(result));
-    head.page_cursor += static_cast<int32_t>(result);
+    std::memcpy(page_.data + head.page_cursor, read.data, static_cast<size_t>(result));
+    head.page_cursor += result;
   }
   return true;
 }

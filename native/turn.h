@@ -122,9 +122,26 @@ class Turn {
     if (static_cast<size_t>(fd) >= slots_.size()) slots_.resize(static_cast<size_t>(fd) + 1);
     return slots_[fd];
   }
+  /** In `Ready::events`, here only: its reader is served in this turn; it was remembered, and is registered otherwise by now. */
+  static constexpr uint32_t kTaken = 1u << 16;
+  static constexpr uint32_t kStale = 1u << 17;
+
+  /** A read or a write of this turn. */
+  struct Transfer {
+    int fd;
+    int32_t task;
+    uint8_t* data;
+    size_t length;
+    int64_t result;  // bytes, or -errno
+    uint64_t end;    // when the call was over, on CLOCK_MONOTONIC; 0: not known, or not made
+  };
+
   void arm(const Submission& submission);
-  void write(const Submission& submission);
-  bool read(const Ready& ready, uint32_t news, Slot& slot);
+  bool transmit_all();
+  void settle_writes();
+  void collect_reads(size_t known);
+  void receive_all();
+  bool settle_read(const Transfer& read, const Ready& ready, uint32_t news, Slot& slot);
   void complete(int32_t kind, const Ready& ready, int32_t result, int32_t offset);
 
   Poller* poller_;
@@ -138,6 +155,7 @@ class Turn {
   bool starved_ = false;
   uint32_t flushes_ = 0;
   std::vector<Slot> slots_;
+  std::vector<Transfer> transfers_;
   std::vector<Ready> ready_;
   std::vector<Ready> remembered_;  // armed, and known to be readable without waiting
 };
