@@ -45,7 +45,7 @@ int Turn::flush() {
   head.unwritten = 0;
   if (count == 0) return 0;
   ++flushes_;
-  transfers_.clear();
+  begin_transfers();
   for (size_t i = 0; i < count; ++i) {
     const Submission& submission = shared_->submissions[i];
     if (submission.fd < 0 || submission.length < 0 || submission.offset < 0) continue;
@@ -55,7 +55,7 @@ int Turn::flush() {
       const size_t offset = static_cast<size_t>(submission.offset);
       const size_t length = static_cast<size_t>(submission.length);
       if (offset > kOutBytes || length > kOutBytes - offset) continue;
-      transfers_.push_back({submission.fd, submission.task, shared_->out + offset, length, 0, 0});
+      add_transfer({submission.fd, submission.task, shared_->out + offset, length, 0, 0});
     }
   }
   const bool whole = transmit_all();
@@ -79,9 +79,9 @@ bool Turn::transmit_all() {
   if (trace_->active) trace_->active->now();
   const bool traced = trace_->active != nullptr;
   bool whole = true;
-  for (Transfer& write : transfers_) {
+  for (Transfer& write : transfers()) {
     // Bytes must not overtake those before them that are left.
-    if (!whole && slot(write.fd).blocked == flushes_) continue;
+    if (!whole && static_cast<size_t>(write.fd) < slots_.size() && slots_[write.fd].blocked == flushes_) continue;
     do {
       write.result = transmit(write.fd, write.data, write.length);
     } while (write.result == -EINTR);
@@ -97,7 +97,7 @@ bool Turn::transmit_all() {
 void Turn::settle_writes() {
   Trace* trace = trace_->active;
   SharedHead& head = shared_->head;
-  for (const Transfer& write : transfers_) {
+  for (const Transfer& write : transfers()) {
     const int64_t length = static_cast<int64_t>(write.length);
     if (trace && write.end != 0) {
       trace->payload(write.data, write.result);
@@ -124,7 +124,8 @@ int Turn::wait(int64_t timeout_ns) {
   Trace* trace = trace_->active;
   collect_reads(known);
   receive_all();
-  auto read = transfers_.cbegin();
+  const Transfer* read = transfers().data();
+  const Transfer* const last = read + transfers().size();
   for (size_t i = 0; i < ready_.size(); ++i) {
     Ready& ready = ready_[i];
     if (ready.fd == host_fd_) {
@@ -139,7 +140,7 @@ int Turn::wait(int64_t timeout_ns) {
     if (edge) target.readable = ready.generation;
     if (ready.events & kHangup) target.hangup = ready.generation;
     if (ready.events & kTaken) {
-      if (!settle_read(*read++, ready, news, target)) {
+      if (read == last || !settle_read(*read++, ready, news, target)) {
         if (trace && news != 0) trace->ready(ready.fd, ready.generation, news);
         starved_ = true;
         if (edge) remembered_.push_back({ready.fd, ready.generation, onewait::kRead});
@@ -150,15 +151,15 @@ int Turn::wait(int64_t timeout_ns) {
       trace->ready(ready.fd, ready.generation, news);
     }
     ready.events &= edge ? onewait::kWrite : onewait::kRead | onewait::kWrite;
-    const size_t room = Poller::kMaxReady - static_cast<size_t>(transfers_.cend() - read);
+    const size_t room = Poller::kMaxReady - static_cast<size_t>(last - read);
     if (ready.events != 0 && static_cast<size_t>(head.completions) < room) complete(Completion::kReady, ready, static_cast<int32_t>(ready.events), 0);
   }
   return head.completions;
 }
 
-/** Finds the suspended readers among what is ready, of which the first `known` were remembered, and disarms them. */
+/** Finds the suspended readers among what is ready, of which the first `known` were remembered, and disarms those that there is room for. */
 void Turn::collect_reads(size_t known) {
-  transfers_.clear();
+  begin_transfers();
   for (size_t i = 0; i < ready_.size(); ++i) {
     Ready& ready = ready_[i];
     if (ready.fd == host_fd_) continue;
@@ -169,7 +170,8 @@ void Turn::collect_reads(size_t known) {
     Slot& target = slot(ready.fd);
     if ((ready.events & kStale) || !(ready.events & onewait::kRead) || target.armed == 0) continue;
     ready.events |= kTaken;
-    transfers_.push_back({ready.fd, target.task, nullptr, static_cast<size_t>(target.armed), 0, 0});
+    if (transfer_count_ == Poller::kMaxReady) continue;
+    add_transfer({ready.fd, target.task, nullptr, static_cast<size_t>(target.armed), 0, 0});
     target.armed = 0;
   }
 }
@@ -179,9 +181,8 @@ void Turn::receive_all() {
   const bool traced = trace_->active != nullptr;
   size_t page_used = static_cast<size_t>(std::max(shared_->head.page_cursor, 0));
   size_t slab_used = static_cast<size_t>(std::max(shared_->head.slab_cursor, 0));
-  int room = Poller::kMaxReady;
-  for (Transfer& read : transfers_) {
-    if (room-- == 0 || page_used + kSmall > page_.length || slab_used + kReadBytes > slab_.length) return;
+  for (Transfer& read : transfers()) {
+    if (page_used + kSmall > page_.length || slab_used + kReadBytes > slab_.length) return;
     read.data = slab_.data + slab_used;
     read.length = std::min(read.length, kReadBytes);
     do {

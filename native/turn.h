@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "poller.h"
@@ -58,10 +59,12 @@ struct SharedHead {
 class Turn {
  public:
   /**
-   * What a wait should bring at the most, so that what was touched for a read, in the kernel and here, is still in the cache when the answer is
-   * sent. Measured with 1,000 connections: 32 make an echo 4 to 8 % cheaper than 1,024, with 64 connections no different.
+   * What a wait should bring at the most. What was touched for a read, in the kernel and here, is then still in the cache when the answer is sent.
+   * And the kernel gives the buffers of what was received back to the core that sent it, by an interrupt when 32 have come together
+   * (skb_attempt_defer_free in net/core/skbuff.c): with 24 they are fetched before, when that core sends again. Measured with 64 connections, CPU
+   * per round trip: 16 and 32 are 1 % dearer, 64 is 4 %.
    */
-  static constexpr int kBatch = 32;
+  static constexpr int kBatch = 24;
   static constexpr size_t kSubmissions = 4096;
   static constexpr size_t kOutBytes = 256 * 1024;
   /** A read never gets less room than this in the slab. */
@@ -136,6 +139,9 @@ class Turn {
     uint64_t end;    // when the call was over, on CLOCK_MONOTONIC; 0: not known, or not made
   };
 
+  void begin_transfers() { transfer_count_ = 0; }
+  void add_transfer(const Transfer& transfer) { transfers_[transfer_count_++] = transfer; }
+  std::span<Transfer> transfers() { return {transfers_.get(), transfer_count_}; }
   void arm(const Submission& submission);
   bool transmit_all();
   void settle_writes();
@@ -155,7 +161,8 @@ class Turn {
   bool starved_ = false;
   uint32_t flushes_ = 0;
   std::vector<Slot> slots_;
-  std::vector<Transfer> transfers_;
+  std::unique_ptr<Transfer[]> transfers_ = std::make_unique_for_overwrite<Transfer[]>(kSubmissions);
+  size_t transfer_count_ = 0;
   std::vector<Ready> ready_;
   std::vector<Ready> remembered_;  // armed, and known to be readable without waiting
 };
