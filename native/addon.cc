@@ -13,6 +13,7 @@
 
 #include "args.h"
 #include "async_context.h"
+#include "bare_function.h"
 #include "blocking_threads.h"
 #include "host.h"
 #include "poller.h"
@@ -523,18 +524,12 @@ Napi::Value trace_text(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-/**
- * traceTick(): reads the clock, into the ring's head, and lets the writer have what there is. Called for every step of a task, so without
- * wrappers: nothing is passed, and nothing returned.
- */
-napi_value trace_tick(napi_env env, napi_callback_info info) {
-  void* slot = nullptr;
-  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &slot);
-  if (Trace* trace = static_cast<TraceSlot*>(slot)->active) {
+/** traceTick(): reads the clock, into the ring's head, and lets the writer have what there is. Called for every step of a task. */
+void trace_tick(const v8::FunctionCallbackInfo<v8::Value>& info) {
+  if (Trace* trace = static_cast<TraceSlot*>(info.Data().As<v8::External>()->Value())->active) {
     trace->now();
     trace->publish();
   }
-  return nullptr;
 }
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
@@ -552,9 +547,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
       {"traceMemory", trace_memory}, {"traceClose", trace_close}, {"traceDump", trace_dump}, {"traceRoom", trace_room}, {"traceText", trace_text},
   };
   for (const auto& [name, function] : functions) exports.Set(name, Napi::Function::New(env, function, name));
-  napi_value tick = nullptr;
-  napi_create_function(env, "traceTick", NAPI_AUTO_LENGTH, trace_tick, data->slot.get(), &tick);
-  exports.Set("traceTick", Napi::Value(env, tick));
+  export_bare(env, exports, "traceTick", trace_tick, data->slot.get());
   export_async_context(env, exports);
   return exports;
 }

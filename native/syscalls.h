@@ -20,6 +20,43 @@ inline uint64_t monotonic_ns() {
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(now.tv_nsec);
 }
 
+/** The processor's counter, in ticks of a constant length. Reading it touches no memory, as clock_gettime(2) does. */
+inline uint64_t ticks() {
+#if defined(__x86_64__)
+  return __builtin_ia32_rdtsc();
+#elif defined(__aarch64__)
+  uint64_t count;
+  __asm__ volatile("mrs %0, cntvct_el0" : "=r"(count));
+  return count;
+#endif
+}
+
+/** Times of many calls in a row for the price of two readings of the clock: the counter is read after each, the clock before and after all. */
+class Stretch {
+ public:
+  void begin() {
+    from_ns_ = to_ns_ = monotonic_ns();
+    from_ticks_ = ticks();
+  }
+  void end() {
+    to_ns_ = monotonic_ns();
+    to_ticks_ = ticks();
+  }
+  /** When the counter was at `at`, on CLOCK_MONOTONIC. Never outside the stretch, whatever counter a change of cores brought. */
+  uint64_t time_of(uint64_t at) const {
+    if (at <= from_ticks_ || to_ticks_ <= from_ticks_) return from_ns_;
+    if (at >= to_ticks_) return to_ns_;
+    const double share = static_cast<double>(at - from_ticks_) / static_cast<double>(to_ticks_ - from_ticks_);
+    return from_ns_ + static_cast<uint64_t>(share * static_cast<double>(to_ns_ - from_ns_));
+  }
+
+ private:
+  uint64_t from_ns_ = 0;
+  uint64_t to_ns_ = 0;
+  uint64_t from_ticks_ = 0;
+  uint64_t to_ticks_ = 0;
+};
+
 /**
  * The kernel's call as it is, for the two that make an echo: a value, or -errno. The C library's recv and send are cancellation points, which
  * in a program with threads (Node always is one) cost two atomic operations each; and its syscall(2) is a function on another page, which

@@ -19,7 +19,7 @@ namespace onewait {
 namespace {
 
 // Often enough that a person following the file sees it grow, rare enough that the writer costs nothing.
-constexpr auto kDrainInterval = std::chrono::milliseconds(20);
+constexpr auto kDrainInterval = std::chrono::milliseconds(50);
 constexpr char kMagic[] = "1WAITTRC";
 constexpr size_t kMinRecords = 1024;
 

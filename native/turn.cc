@@ -76,8 +76,11 @@ void Turn::arm(const Submission& submission) {
 
 /** Issues the writes that were collected. Whether the kernel took all of all of them. */
 bool Turn::transmit_all() {
-  if (trace_->active) trace_->active->now();
-  const bool traced = trace_->active != nullptr;
+  const bool traced = trace_->active != nullptr && transfer_count_ > 0;
+  if (traced) {
+    trace_->active->now();
+    stretch_.begin();
+  }
   bool whole = true;
   for (Transfer& write : transfers()) {
     // Bytes must not overtake those before them that are left.
@@ -85,11 +88,12 @@ bool Turn::transmit_all() {
     do {
       write.result = transmit(write.fd, write.data, write.length);
     } while (write.result == -EINTR);
-    if (traced) write.end = monotonic_ns();
+    if (traced) write.end = ticks();
     if (write.result == static_cast<int64_t>(write.length)) continue;
     whole = false;
     if (write.result >= 0 || write.result == -EAGAIN) slot(write.fd).blocked = flushes_;
   }
+  if (traced) stretch_.end();
   return whole;
 }
 
@@ -101,7 +105,7 @@ void Turn::settle_writes() {
     const int64_t length = static_cast<int64_t>(write.length);
     if (trace && write.end != 0) {
       trace->payload(write.data, write.result);
-      trace->passed(write.end, Syscall::kSend, write.fd, 0, 0, length, write.result, static_cast<uint32_t>(write.task));
+      trace->passed(stretch_.time_of(write.end), Syscall::kSend, write.fd, 0, 0, length, write.result, static_cast<uint32_t>(write.task));
     }
     if (write.result == length) continue;
     const int64_t result = write.result == -EAGAIN ? 0 : write.result;
@@ -178,21 +182,23 @@ void Turn::collect_reads(size_t known) {
 
 /** Reads for the suspended readers, as far as there is memory to read into. What is not reached has no `data`. */
 void Turn::receive_all() {
-  const bool traced = trace_->active != nullptr;
+  const bool traced = trace_->active != nullptr && transfer_count_ > 0;
+  if (traced) stretch_.begin();
   size_t page_used = static_cast<size_t>(std::max(shared_->head.page_cursor, 0));
   size_t slab_used = static_cast<size_t>(std::max(shared_->head.slab_cursor, 0));
   for (Transfer& read : transfers()) {
-    if (page_used + kSmall > page_.length || slab_used + kReadBytes > slab_.length) return;
+    if (page_used + kSmall > page_.length || slab_used + kReadBytes > slab_.length) break;
     read.data = slab_.data + slab_used;
     read.length = std::min(read.length, kReadBytes);
     do {
       read.result = receive(read.fd, read.data, read.length);
     } while (read.result == -EINTR);
-    if (traced) read.end = monotonic_ns();
+    if (traced) read.end = ticks();
     if (read.result <= 0) continue;
     slab_used += static_cast<size_t>(read.result);
     if (read.result < static_cast<int64_t>(kSmall)) page_used += static_cast<size_t>(read.result);
   }
+  if (traced) stretch_.end();
 }
 
 /** Hands over what was read; `news` is what the wait reported. False when nothing was, for lack of memory: it is armed as before. */
@@ -206,7 +212,7 @@ bool Turn::settle_read(const Transfer& read, const Ready& ready, uint32_t news, 
   if (Trace* trace = trace_->active) {
     trace->payload(read.data, read.result);
     // From the end of the call before it, be it the wait. Readiness and what is done for it are one record.
-    trace->passed(read.end, Syscall::kRecv, ready.fd, ready.generation, news, wanted, read.result, static_cast<uint32_t>(read.task));
+    trace->passed(stretch_.time_of(read.end), Syscall::kRecv, ready.fd, ready.generation, news, wanted, read.result, static_cast<uint32_t>(read.task));
   }
   const bool drained = read.result == -EAGAIN || (read.result > 0 && read.result < wanted && target.hangup != ready.generation);
   if (drained) target.readable = 0;

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "poller.h"
+#include "syscalls.h"
 #include "trace.h"
 
 namespace onewait {
@@ -136,7 +137,7 @@ class Turn {
     uint8_t* data;
     size_t length;
     int64_t result;  // bytes, or -errno
-    uint64_t end;    // when the call was over, on CLOCK_MONOTONIC; 0: not known, or not made
+    uint64_t end;    // when the call was over, in ticks of stretch_; 0: not known, or not made
   };
 
   void begin_transfers() { transfer_count_ = 0; }
@@ -163,6 +164,7 @@ class Turn {
   std::vector<Slot> slots_;
   std::unique_ptr<Transfer[]> transfers_ = std::make_unique_for_overwrite<Transfer[]>(kSubmissions);
   size_t transfer_count_ = 0;
+  Stretch stretch_;  // in which they were made, while tracing
   std::vector<Ready> ready_;
   std::vector<Ready> remembered_;  // armed, and known to be readable without waiting
 };

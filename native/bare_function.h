@@ -1,0 +1,24 @@
+// Functions of V8's own, not of N-API: for what is called once or twice per echo, where the checks and scopes around an N-API call cost as much
+// again as the call.
+#pragma once
+
+#include <napi.h>
+#include <v8.h>
+
+#include <cstring>
+
+namespace onewait {
+
+/** Exports `callback`, whose `info.Data()` is an External that holds `data`, which must outlive the environment's JavaScript. */
+inline void export_bare(Napi::Env env, Napi::Object exports, const char* name, v8::FunctionCallback callback, void* data = nullptr) {
+  v8::Isolate* isolate = v8::Isolate::GetCurrent();
+  v8::Local<v8::Function> function;
+  if (!v8::Function::New(isolate->GetCurrentContext(), callback, v8::External::New(isolate, data)).ToLocal(&function)) return;
+  // N-API has no name for it: napi_value is a v8::Local in every release of Node (js_native_api_v8.h).
+  static_assert(sizeof function == sizeof(napi_value));
+  napi_value value;
+  std::memcpy(&value, static_cast<void*>(&function), sizeof value);
+  exports.Set(name, Napi::Value(env, value));
+}
+
+}  // namespace onewait
