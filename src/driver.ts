@@ -95,9 +95,12 @@ function makeSelector(poller: PollerName): Selector {
   return new EpollSelector();
 }
 
-/** Chunks of several streams share it: transferring the buffer of one (postMessage) copies it, or the others would lose their bytes. */
+/**
+ * Chunks of several streams share it: transferring the buffer of one (postMessage) copies it, or the others would lose their bytes. Like that of
+ * Node's own pool it is not filled with zeros before, which would cost as much as what is read into it.
+ */
 function readMemory(bytes: number): ArrayBuffer {
-  const memory = new ArrayBuffer(bytes);
+  const memory = Buffer.allocUnsafeSlow(bytes).buffer as ArrayBuffer;
   markAsUntransferable(memory);
   return memory;
 }

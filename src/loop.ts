@@ -58,6 +58,8 @@ export class Descriptor implements SelectorKey<Descriptor> {
   /** Tasks in `readable(fd)` and `writable(fd)`, first in first out: one event wakes one of them. Most descriptors never have any. */
   readers: Trap<void>[] | null = null;
   writers: Trap<void>[] | null = null;
+  /** The flush that its last queued write leaves with. */
+  flush = -1;
 
   constructor(fd: number, handler: DescriptorHandler | null) {
     this.fd = fd;
@@ -106,6 +108,8 @@ export class Loop {
   private referenced = false;
   private hosted = false;
   private ranSome = false;
+  /** How many times what is queued has left: each turn begins so. */
+  private flushes = 0;
 
   constructor(driver: Driver, blocking: boolean) {
     this.driver = driver;
@@ -127,6 +131,7 @@ export class Loop {
   readonly dispatch = (): void => {
     this.ranSome = false;
     this.waking = true;
+    this.flushes++;
     if (subscribed() !== this.publishing) observe(this);
     this.observer?.turn();
     try {
@@ -417,16 +422,24 @@ export class Loop {
 
   /** Copies a small write, to leave with the next turn. */
   submitWrite(descriptor: Descriptor, data: Uint8Array, task: Task): void {
-    if (this.driver.submitWrite(descriptor.fd, data, task.id)) return;
-    this.flush();
-    this.driver.submitWrite(descriptor.fd, data, task.id);
+    if (!this.driver.submitWrite(descriptor.fd, data, task.id)) {
+      this.flush();
+      this.driver.submitWrite(descriptor.fd, data, task.id);
+    }
+    descriptor.flush = this.flushes;
   }
 
-  /** Sends what is queued now, so that what follows cannot overtake it. */
+  /** Sends what is queued now. */
   flush(): void {
     if (!this.driver.pending) return;
+    this.flushes++;
     this.driver.flush();
     this.takeUnwritten();
+  }
+
+  /** Sends what is queued for this descriptor, so that what follows cannot overtake it. */
+  flushBefore(descriptor: Descriptor): void {
+    if (descriptor.flush === this.flushes) this.flush();
   }
 
   private takeUnwritten(): void {

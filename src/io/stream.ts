@@ -182,7 +182,7 @@ class Write extends Trap<void> {
     // Another thread could change shared memory under the kernel's hands.
     if (rest.buffer instanceof SharedArrayBuffer) this.rest = rest.slice();
     // Bytes queued earlier go first; whatever of them stays behind is then the backlog.
-    stream.loop.flush();
+    stream.loop.flushBefore(stream.descriptor);
     stream.throwWriteError();
     if (stream.backlogLength === 0) this.send();
     this.settleOrWait();
@@ -202,7 +202,8 @@ class Write extends Trap<void> {
   private send(): void {
     const { stream, rest } = this;
     if (rest.length === 0) return;
-    this.rest = rest.subarray(stream.send(rest));
+    const sent = stream.send(rest);
+    this.rest = sent === rest.length ? EMPTY : rest.subarray(sent);
   }
 
   private settleOrWait(): void {
