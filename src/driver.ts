@@ -42,7 +42,7 @@ export const SMALL_WRITE: number = 4096;
 export const MAX_READ: number = 64 * 1024;
 
 const SMALL_READ = 4096;
-const PAGE_BYTES = 16 * 1024;
+const PAGE_BYTES = 32 * 1024;
 const SLAB_BYTES = 256 * 1024;
 
 export interface Driver {
