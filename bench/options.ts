@@ -94,7 +94,11 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
   const count = numberIn(1, facts.mostConnections, true);
   const command = commandOf('npm run bench --')
     .description('Measures servers: one pinned to a core, the load generator on another.')
-    .option('--suite <suites>', "what to measure, separated by commas, or 'all'", parseSuites, [SUITES[0]!])
+    .addOption(
+      new Option('--suite <suites>', "what to measure, separated by commas, or 'all'")
+        .argParser(parseSuites)
+        .default([SUITES[0]!], SUITES[0]!.name),
+    )
     .addOption(new Option('--quick', 'less of it: two minutes instead of six').conflicts('full'))
     .option('--full', 'every shape and every peer that is there, and more of it: an hour and more')
     .option('--servers <names>', "only these, separated by commas; 'all' is every server of the suite, peers included")

@@ -12,6 +12,8 @@
 //   kilobytes, not the whole slab; large ones stay where the kernel put them. Nothing is rewound: a page or slab that
 //   is used up is replaced by JavaScript, never written again. When there is no room left the remaining descriptors
 //   simply stay ready, and the next turn, with fresh memory, reads them.
+// - All reads of a turn are collected, then made, then settled, and its writes likewise. Where the kernel isolates its page tables, or trusts no
+//   processor, each system call costs the caller its TLB entries: between two of them only the loop, a list and the bytes are touched.
 // - A write that the kernel takes whole needs no completion. What it does not take is reported, and every later write
 //   of the same flush on that descriptor is reported untouched, so bytes never overtake each other.
 //
