@@ -37,7 +37,10 @@ export function milliseconds(value: unknown, name = 'ms'): number {
 /** Bytes to write: a string (as UTF-8), a typed array, a DataView or an ArrayBuffer, as the Uint8Array over the same memory. */
 export function bytes(data: unknown, name = 'data'): Uint8Array {
   // Looking at `.buffer` would cost a small write 40 ns; it is copied at once, and a large one is checked by native code.
-  if (data instanceof Uint8Array) return data;
+  return data instanceof Uint8Array ? data : otherBytes(data, name);
+}
+
+function otherBytes(data: unknown, name: string): Uint8Array {
   if (typeof data === 'string') return Buffer.from(data);
   if (data instanceof ArrayBuffer) return new Uint8Array(data);
   if (ArrayBuffer.isView(data)) {

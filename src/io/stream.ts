@@ -484,15 +484,10 @@ export class Stream implements DescriptorHandler {
   beginRead(trap: ReadTrap<unknown>): ByteQueue | null {
     this.check('read from');
     trap.task.resource = this;
-    if (this.reader !== null && this.reader !== trap)
-      throw new BusyError(`read from fd ${this.descriptor.fd}`, String(this.reader.task), String(trap.task));
-    this.throwWriteError();
+    if (this.reader !== null && this.reader !== trap) throw this.busy('read from', this.reader.task, trap.task);
+    if (this.writeError !== null) this.throwWriteError();
     if (this.input !== null && this.input.length > 0) return this.input;
-    if (this.readError !== null) {
-      const error = this.readError;
-      this.readError = null;
-      throw error;
-    }
+    if (this.readError !== null) this.throwReadError();
     return null;
   }
 
@@ -560,14 +555,9 @@ export class Stream implements DescriptorHandler {
     this.check('write to');
     trap.task.resource = this;
     if (this.loop.observer !== null) this.lastWriter = trap.task;
-    if (this.writer !== null)
-      throw new BusyError(`write to fd ${this.descriptor.fd}`, String(this.writer.task), String(trap.task));
-    this.throwWriteError();
-    if (this.sentEnd)
-      throw new ClosedError(
-        `fd ${this.descriptor.fd} was shut down for writing; write before shutdown()`,
-        'ERR_SHUT_DOWN',
-      );
+    if (this.writer !== null) throw this.busy('write to', this.writer.task, trap.task);
+    if (this.writeError !== null) this.throwWriteError();
+    if (this.sentEnd) throw this.shutDown();
   }
 
   /** @internal */
@@ -606,6 +596,23 @@ export class Stream implements DescriptorHandler {
     const error = this.writeError;
     this.writeError = null;
     throw error;
+  }
+
+  private throwReadError(): never {
+    const error = this.readError;
+    this.readError = null;
+    throw error;
+  }
+
+  private busy(what: string, busy: Task, task: Task): BusyError {
+    return new BusyError(`${what} fd ${this.descriptor.fd}`, String(busy), String(task));
+  }
+
+  private shutDown(): ClosedError {
+    return new ClosedError(
+      `fd ${this.descriptor.fd} was shut down for writing; write before shutdown()`,
+      'ERR_SHUT_DOWN',
+    );
   }
 
   // --- for the loop -------------------------------------------------------------------------------------------------------
