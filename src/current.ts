@@ -66,7 +66,10 @@ export function isRunning(task: Task): boolean {
  * @throws OnewaitError ERR_NO_LOOP when no loop runs on this thread
  */
 export function currentTask(): Task {
-  if (stepping !== null) return stepping;
+  return stepping !== null ? stepping : taskOfContext();
+}
+
+function taskOfContext(): Task {
   const context = storage === null ? getAsyncContext!() : storage.getStore();
   if (context instanceof Identity) return context as Task;
   if (activeLoop !== null) return activeLoop.guest;

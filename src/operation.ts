@@ -200,14 +200,19 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
   promise(): Operation<T> {
     this.claim();
     this.start();
-    if (!this.pending && this.task.mayRunOn() && this.value === undefined && this.succeeded)
-      return DONE as Operation<T>;
-    if (!this.pending) this.yields();
+    if (this.state !== PENDING && this.nothingLeft()) return DONE as Operation<T>;
     const promise = new Promise(keepResolver) as StartedPromise;
     promise.trap = this;
     promise[Symbol.iterator] = iterateStarted;
     this.attach(resolver!);
     return promise as unknown as Operation<T>;
+  }
+
+  /** Whether there is nothing to wait for and nothing to tell: it is over at once, without a value, and its task may go on. */
+  private nothingLeft(): boolean {
+    if (this.task.mayRunOn() && this.succeeded && this.value === undefined) return true;
+    this.yields();
+    return false;
   }
 
   /** The outcome, of a settled trap. @internal */
