@@ -9,11 +9,13 @@
 
 namespace onewait {
 
-/** Exports `callback`, whose `info.Data()` is an External that holds `data`, which must outlive the environment's JavaScript. */
+/** Exports `callback`. `info.Data()` is an External that holds `data`, if there is any, which must outlive the environment's JavaScript. */
 inline void export_bare(Napi::Env env, Napi::Object exports, const char* name, v8::FunctionCallback callback, void* data = nullptr) {
   v8::Isolate* isolate = v8::Isolate::GetCurrent();
+  v8::Local<v8::Value> external;
+  if (data != nullptr) external = v8::External::New(isolate, data);
   v8::Local<v8::Function> function;
-  if (!v8::Function::New(isolate->GetCurrentContext(), callback, v8::External::New(isolate, data)).ToLocal(&function)) return;
+  if (!v8::Function::New(isolate->GetCurrentContext(), callback, external).ToLocal(&function)) return;
   // N-API has no name for it: napi_value is a v8::Local in every release of Node (js_native_api_v8.h).
   static_assert(sizeof function == sizeof(napi_value));
   napi_value value;

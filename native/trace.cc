@@ -255,7 +255,7 @@ double Trace::syscall(double start, Syscall call, int fd, int64_t asked, int64_t
 
 void Trace::passed(uint64_t end, Syscall call, int fd, uint32_t generation, uint32_t events, int64_t asked, int64_t result, uint32_t task) {
   const double start = last();
-  head_->clock = static_cast<double>(end - origin_);
+  head_->clock = std::max(start, static_cast<double>(end) - static_cast<double>(origin_));
   if (Record* record = claim()) {
     *record = {start, Kind::kSyscall,           static_cast<uint8_t>(call), static_cast<uint16_t>(events), fd, generation,
                task,  static_cast<double>(result), head_->clock - start,     static_cast<double>(asked)};

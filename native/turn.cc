@@ -184,10 +184,17 @@ void Turn::collect_reads(size_t known) {
 void Turn::receive_all() {
   const bool traced = trace_->active != nullptr && transfer_count_ > 0;
   if (traced) stretch_.begin();
-  size_t page_used = static_cast<size_t>(std::max(shared_->head.page_cursor, 0));
-  size_t slab_used = static_cast<size_t>(std::max(shared_->head.slab_cursor, 0));
+  SharedHead& head = shared_->head;
+  head.page_cursor = std::max(head.page_cursor, 0);
+  head.slab_cursor = std::max(head.slab_cursor, 0);
+  size_t page_used = static_cast<size_t>(head.page_cursor);
+  size_t slab_used = static_cast<size_t>(head.slab_cursor);
   for (Transfer& read : transfers()) {
-    if (page_used + kSmall > page_.length || slab_used + kReadBytes > slab_.length) break;
+    if (page_used + kSmall > page_.length) break;
+    if (slab_used + kReadBytes > slab_.length) {
+      head.slab_cursor = static_cast<int32_t>(std::min(slab_used, slab_.length));  // also what small reads passed through: JavaScript shall replace it
+      break;
+    }
     read.data = slab_.data + slab_used;
     read.length = std::min(read.length, kReadBytes);
     do {
@@ -224,7 +231,7 @@ bool Turn::settle_read(const Transfer& read, const Ready& ready, uint32_t news, 
   if (result >= static_cast<int32_t>(kSmall)) {
     const int32_t offset = static_cast<int32_t>(read.data - slab_.data);
     complete(Completion::kReadSlab, ready, result, offset);
-    head.slab_cursor = offset + result;
+    head.slab_cursor = std::max(head.slab_cursor, offset + result);
     return true;
   }
   complete(Completion::kReadPage, ready, result, head.page_cursor);

@@ -420,13 +420,17 @@ export class Loop {
     return this.descriptors[fd]?.generation ?? 0;
   }
 
-  /** Copies a small write, to leave with the next turn. */
-  submitWrite(descriptor: Descriptor, data: Uint8Array, task: Task): void {
+  /**
+   * Copies a small write, to leave with the next turn. False when there was no room: what was queued has left then, but perhaps not whole, and
+   * what is left comes before this.
+   */
+  submitWrite(descriptor: Descriptor, data: Uint8Array, task: Task): boolean {
     if (!this.driver.submitWrite(descriptor.fd, data, task.id)) {
       this.flush();
-      this.driver.submitWrite(descriptor.fd, data, task.id);
+      return false;
     }
     descriptor.flush = this.flushes;
+    return true;
   }
 
   /** Sends what is queued now. */

@@ -399,6 +399,48 @@ describe('classes', () => {
     poller.close();
   });
 
+  /** A turn with `count` sockets that its readers are suspended on, with five bytes to be read from each. */
+  function turnWithReaders(name: 'epoll' | 'poll' | 'select', count: number) {
+    const poller = new native.Poller(name);
+    const turn: NativeTurn = new native.Turn(poller);
+    const shared = turn.shared();
+    const head = new Int32Array(shared, 0, 16);
+    const submissions = new Int32Array(shared, 64, 4096 * 5);
+    for (let i = 0; i < count; i++) {
+      const ends = sockets();
+      poller.add(ends.near, 1, i + 1);
+      submissions.set([1, ends.near, 0, 65536, 1], i * 5);
+      native.send(ends.far, Buffer.from('hello'), 0, 5);
+    }
+    head[4] = count;
+    return { poller, turn, head, events: new Int32Array(shared, 64 + 4096 * 5 * 4, 1024 * 6) };
+  }
+
+  test('a turn reads into its page, whatever the cursor says', () => {
+    for (const cursor of [0, -1, -(2 ** 31)]) {
+      const { poller, turn, head, events } = turnWithReaders('epoll', 1);
+      const page = new ArrayBuffer(32768);
+      turn.setAreas(page, new ArrayBuffer(262144));
+      head[8] = cursor;
+      expect(turn.run()).toBe(1);
+      expect([...events.subarray(3, 5)]).toEqual([5, 0]);
+      expect(Buffer.from(page, 0, 5).toString()).toBe('hello');
+      poller.close();
+    }
+  });
+
+  test.each(['epoll', 'poll', 'select'] as const)('a turn that runs out of memory asks for more, on %s', (name) => {
+    const { poller, turn, head } = turnWithReaders(name, 5);
+    turn.setAreas(new ArrayBuffer(32768), new ArrayBuffer(262144));
+    head[9] = 262144 - 65536; // room for one read, and were it of five bytes
+    expect(turn.run()).toBe(1);
+    expect(head[9]! + 65536).toBeGreaterThan(262144); // which has src/driver.ts replace the slab
+    turn.setAreas(new ArrayBuffer(32768), new ArrayBuffer(262144));
+    head[8] = head[9] = 0;
+    expect(turn.run()).toBe(4);
+    poller.close();
+  });
+
   test('a turn sends nothing but what lies in the memory it shares', () => {
     const poller = new native.Poller('epoll');
     const turn: NativeTurn = new native.Turn(poller);

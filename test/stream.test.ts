@@ -4,6 +4,7 @@ import { connect as netConnect, type Socket } from 'node:net';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { race, run, type Stream, sleep, spawn, type Task, tcp, timeout, yieldNow } from '../src/index.ts';
+import { native } from '../src/native.ts';
 import { descriptors, needs, residentBytes, script } from './processes.ts';
 import { both, everywhere, on, pair, readAll, type Scenario, STYLES, type Style, text, thrownBy } from './styles.ts';
 import { until, within } from './until.ts';
@@ -601,6 +602,32 @@ describe('lines', () => {
 });
 
 describe('write', () => {
+  everywhere('keeps the order also where the queue is full and the kernel takes only a part of it', function* () {
+    const [conn, peer] = yield* pair({ highWaterMark: 64 * 1024 * KIB });
+    // The kernel has no room left ...
+    const filled = pattern(KIB);
+    let before = 0;
+    for (let sent = 0; sent >= 0; sent = native.send(conn.fd, filled, 0, KIB)) before += sent;
+    // ... so what leaves when the queue is full stays here, and the last writes come after it, although the kernel has room again by then.
+    const data = pattern(70 * 4096);
+    for (let i = 0; i < 70; i++) {
+      yield* on(conn.write(data.subarray(i * 4096, (i + 1) * 4096)));
+      if (i < 65) continue;
+      const skipped = Buffer.alloc(64 * KIB);
+      for (
+        let got = 0;
+        got >= 0 && before > 0;
+        got = native.recv(peer.fd, skipped, 0, Math.min(before, skipped.length))
+      )
+        before -= got;
+    }
+    const closing = spawn(() => conn.close());
+    while (before > 0) before -= (yield* on(peer.read(before)))!.length;
+    expect(Buffer.compare(yield* readAll(peer), data)).toBe(0);
+    yield* on(closing);
+    peer.destroy();
+  });
+
   both('a thousand times without having to wait lets others have their turns', function* (style) {
     const [conn, peer] = yield* withPeer();
     let turns = 0;

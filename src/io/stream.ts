@@ -174,8 +174,8 @@ class Write extends Trap<void> {
   protected override begin(): void {
     const { stream, rest } = this;
     stream.beginWrite(this);
-    if (stream.backlogLength === 0 && rest.length <= SMALL_WRITE) {
-      stream.loop.submitWrite(stream.descriptor, rest, this.task);
+    const isSmall = stream.backlogLength === 0 && rest.length <= SMALL_WRITE;
+    if (isSmall && stream.loop.submitWrite(stream.descriptor, rest, this.task)) {
       this.succeed(undefined);
       return;
     }
@@ -682,8 +682,7 @@ export class Stream implements DescriptorHandler {
     }
     task.resource = this;
     if (this.loop.observer !== null) this.lastWriter = task;
-    this.loop.submitWrite(this.descriptor, data, task);
-    return true;
+    return this.loop.submitWrite(this.descriptor, data, task);
   }
 
   private get buffered(): number {
