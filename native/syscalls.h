@@ -31,8 +31,8 @@ inline uint64_t ticks() {
 #endif
 }
 
-/** Times of many calls in a row for the price of two readings of the clock: the counter is read after each, the clock before and after all. */
-class Stretch {
+/** The times of a batch of calls for the price of two readings of the clock: the counter is read after each, the clock before and after all. */
+class BatchClock {
  public:
   void begin() {
     from_ns_ = to_ns_ = monotonic_ns();
@@ -42,7 +42,7 @@ class Stretch {
     to_ns_ = monotonic_ns();
     to_ticks_ = ticks();
   }
-  /** When the counter was at `at`, on CLOCK_MONOTONIC. Never outside the stretch, whatever counter a change of cores brought. */
+  /** When the counter was at `at`, on CLOCK_MONOTONIC. Never outside the batch, whatever counter a change of cores brought. */
   uint64_t time_of(uint64_t at) const {
     if (at <= from_ticks_ || to_ticks_ <= from_ticks_) return from_ns_;
     if (at >= to_ticks_) return to_ns_;

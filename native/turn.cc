@@ -74,12 +74,12 @@ void Turn::arm(const Submission& submission) {
   }
 }
 
-/** Issues the writes that were collected. Whether the kernel took all of all of them. */
+/** Issues the writes that were collected. Whether the kernel took all bytes of all of them. */
 bool Turn::transmit_all() {
   const bool traced = trace_->active != nullptr && transfer_count_ > 0;
   if (traced) {
     trace_->active->now();
-    stretch_.begin();
+    batch_clock_.begin();
   }
   bool whole = true;
   for (Transfer& write : transfers()) {
@@ -93,7 +93,7 @@ bool Turn::transmit_all() {
     whole = false;
     if (write.result >= 0 || write.result == -EAGAIN) slot(write.fd).blocked = flushes_;
   }
-  if (traced) stretch_.end();
+  if (traced) batch_clock_.end();
   return whole;
 }
 
@@ -105,7 +105,7 @@ void Turn::settle_writes() {
     const int64_t length = static_cast<int64_t>(write.length);
     if (trace && write.end != 0) {
       trace->payload(write.data, write.result);
-      trace->passed(stretch_.time_of(write.end), Syscall::kSend, write.fd, 0, 0, length, write.result, static_cast<uint32_t>(write.task));
+      trace->passed(batch_clock_.time_of(write.end), Syscall::kSend, write.fd, 0, 0, length, write.result, static_cast<uint32_t>(write.task));
     }
     if (write.result == length) continue;
     const int64_t result = write.result == -EAGAIN ? 0 : write.result;
@@ -183,7 +183,7 @@ void Turn::collect_reads(size_t known) {
 /** Reads for the suspended readers, as far as there is memory to read into. What is not reached has no `data`. */
 void Turn::receive_all() {
   const bool traced = trace_->active != nullptr && transfer_count_ > 0;
-  if (traced) stretch_.begin();
+  if (traced) batch_clock_.begin();
   SharedHead& head = shared_->head;
   head.page_cursor = std::max(head.page_cursor, 0);
   head.slab_cursor = std::max(head.slab_cursor, 0);
@@ -205,7 +205,7 @@ void Turn::receive_all() {
     slab_used += static_cast<size_t>(read.result);
     if (read.result < static_cast<int64_t>(kSmall)) page_used += static_cast<size_t>(read.result);
   }
-  if (traced) stretch_.end();
+  if (traced) batch_clock_.end();
 }
 
 /** Hands over what was read; `news` is what the wait reported. False when nothing was, for lack of memory: it is armed as before. */
@@ -219,7 +219,7 @@ bool Turn::settle_read(const Transfer& read, const Ready& ready, uint32_t news, 
   if (Trace* trace = trace_->active) {
     trace->payload(read.data, read.result);
     // From the end of the call before it, be it the wait. Readiness and what is done for it are one record.
-    trace->passed(stretch_.time_of(read.end), Syscall::kRecv, ready.fd, ready.generation, news, wanted, read.result, static_cast<uint32_t>(read.task));
+    trace->passed(batch_clock_.time_of(read.end), Syscall::kRecv, ready.fd, ready.generation, news, wanted, read.result, static_cast<uint32_t>(read.task));
   }
   const bool drained = read.result == -EAGAIN || (read.result > 0 && read.result < wanted && target.hangup != ready.generation);
   if (drained) target.readable = 0;

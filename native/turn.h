@@ -8,8 +8,8 @@
 //   Readiness without an armed read is reported as such: that is how a bare `readable(fd)` is woken. Where the descriptor is registered
 //   with kEdge it is remembered instead, and the next armed read is tried without waiting. A read that filled what it was given, or that came
 //   with a hang-up, leaves the descriptor remembered as readable; a short one has drained it (epoll(7), "Do I need to continuously read/write").
-// - Bytes land in JavaScript's own memory. Small reads are packed into a page, so that a chunk somebody keeps holds
-//   kilobytes, not the whole slab; large ones stay where the kernel put them. Nothing is rewound: a page or slab that
+// - Bytes land in JavaScript's own memory. Small reads pass through the slab and are packed into a page, so that a chunk somebody
+//   keeps holds kilobytes, not the whole slab; large ones stay where the kernel put them. Nothing is rewound: a page or slab that
 //   is used up is replaced by JavaScript, never written again. When there is no room left the remaining descriptors
 //   simply stay ready, and the next turn, with fresh memory, reads them.
 // - All reads of a turn are collected, then made, then settled, and its writes likewise. Where the kernel isolates its page tables, or trusts no
@@ -139,7 +139,7 @@ class Turn {
     uint8_t* data;
     size_t length;
     int64_t result;  // bytes, or -errno
-    uint64_t end;    // when the call was over, in ticks of stretch_; 0: not known, or not made
+    uint64_t end;    // when the call was over, in ticks of batch_clock_; 0: not known, or not made
   };
 
   void begin_transfers() { transfer_count_ = 0; }
@@ -166,7 +166,7 @@ class Turn {
   std::vector<Slot> slots_;
   std::unique_ptr<Transfer[]> transfers_ = std::make_unique_for_overwrite<Transfer[]>(kSubmissions);
   size_t transfer_count_ = 0;
-  Stretch stretch_;  // in which they were made, while tracing
+  BatchClock batch_clock_;  // in which they were made, while tracing
   std::vector<Ready> ready_;
   std::vector<Ready> remembered_;  // armed, and known to be readable without waiting
 };

@@ -59,7 +59,7 @@ export class Descriptor implements SelectorKey<Descriptor> {
   readers: Trap<void>[] | null = null;
   writers: Trap<void>[] | null = null;
   /** The flush that its last queued write leaves with. */
-  flush = -1;
+  queuedIn = -1;
 
   constructor(fd: number, handler: DescriptorHandler | null) {
     this.fd = fd;
@@ -429,7 +429,7 @@ export class Loop {
       this.flush();
       return false;
     }
-    descriptor.flush = this.flushes;
+    descriptor.queuedIn = this.flushes;
     return true;
   }
 
@@ -443,7 +443,7 @@ export class Loop {
 
   /** Sends what is queued for this descriptor, so that what follows cannot overtake it. */
   flushBefore(descriptor: Descriptor): void {
-    if (descriptor.flush === this.flushes) this.flush();
+    if (descriptor.queuedIn === this.flushes) this.flush();
   }
 
   private takeUnwritten(): void {
