@@ -17,6 +17,7 @@
 #include "blocking_threads.h"
 #include "host.h"
 #include "poller.h"
+#include "slab_pool.h"
 #include "sockets.h"
 #include "syscalls.h"
 #include "trace.h"
@@ -31,6 +32,7 @@ constexpr napi_type_tag kPollerTag = {0x6f6e65776169744aULL, 0x706f6c6c65720001U
 struct Environment {
   TraceSlotRef slot = std::make_shared<TraceSlot>();
   std::unique_ptr<Trace> trace;
+  std::shared_ptr<SlabPool> slabs = std::make_shared<SlabPool>();
   /** By number: the descriptors that were opened here and not closed. A worker that is terminated runs no JavaScript that could. */
   std::vector<bool> owned;
 
@@ -167,8 +169,8 @@ class TurnWrap : public Napi::ObjectWrap<TurnWrap> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "Turn",
                        {InstanceMethod<&TurnWrap::shared>("shared"), InstanceMethod<&TurnWrap::set_areas>("setAreas"),
-                        InstanceMethod<&TurnWrap::flush>("flush"), InstanceMethod<&TurnWrap::run>("run"),
-                        InstanceMethod<&TurnWrap::now>("now"), InstanceMethod<&TurnWrap::forget>("forget"),
+                        InstanceMethod<&TurnWrap::flush>("flush"), InstanceMethod<&TurnWrap::send>("send"),
+                        InstanceMethod<&TurnWrap::run>("run"), InstanceMethod<&TurnWrap::now>("now"), InstanceMethod<&TurnWrap::forget>("forget"),
                         InstanceMethod<&TurnWrap::start>("start"), InstanceMethod<&TurnWrap::stop>("stop"),
                         InstanceMethod<&TurnWrap::ref>("ref"), InstanceMethod<&TurnWrap::unref>("unref")});
   }
@@ -209,6 +211,14 @@ class TurnWrap : public Napi::ObjectWrap<TurnWrap> {
   }
 
   Napi::Value flush(const Napi::CallbackInfo& info) { return number(info.Env(), turn_->flush()); }
+
+  /** send(buffers): a write for each, on the descriptor that the shared memory names. Nothing is kept. */
+  Napi::Value send(const Napi::CallbackInfo& info) {
+    Args args(info);
+    const std::span<const Turn::Area> data = args.byte_arrays(0, Turn::kSends, send_areas_);
+    if (args.ok()) turn_->send(data);
+    return info.Env().Undefined();
+  }
 
   /** run(): one blocking turn, without libuv. The number of completions, or -errno. */
   Napi::Value run(const Napi::CallbackInfo& info) {
@@ -272,6 +282,7 @@ class TurnWrap : public Napi::ObjectWrap<TurnWrap> {
   std::shared_ptr<Host*> host_;
   Napi::Reference<Napi::ArrayBuffer> page_;
   Napi::Reference<Napi::ArrayBuffer> slab_;
+  std::vector<Turn::Area> send_areas_;
 };
 
 Napi::Value to_object(Napi::Env env, const SocketAddress& address) {
@@ -532,6 +543,20 @@ void trace_tick(const v8::FunctionCallbackInfo<v8::Value>& info) {
   }
 }
 
+/** slab(): an ArrayBuffer for large reads, with anything in it; or undefined, when there are enough. */
+void take_slab(const v8::FunctionCallbackInfo<v8::Value>& info) {
+  using Keeper = std::shared_ptr<SlabPool>;
+  const Keeper& pool = static_cast<Environment*>(info.Data().As<v8::External>()->Value())->slabs;
+  uint8_t* slab = pool->take();
+  if (slab == nullptr) return;
+  const auto give_back = [](void* data, size_t, void* keeper) {
+    (*static_cast<Keeper*>(keeper))->give_back(static_cast<uint8_t*>(data));
+    delete static_cast<Keeper*>(keeper);
+  };
+  info.GetReturnValue().Set(
+      v8::ArrayBuffer::New(info.GetIsolate(), v8::ArrayBuffer::NewBackingStore(slab, SlabPool::kSlabBytes, give_back, new Keeper(pool))));
+}
+
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   auto* data = new Environment();
   env.SetInstanceData(data);
@@ -548,6 +573,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   };
   for (const auto& [name, function] : functions) exports.Set(name, Napi::Function::New(env, function, name));
   export_bare(env, exports, "traceTick", trace_tick, data->slot.get());
+  export_bare(env, exports, "takeSlab", take_slab, data);
   export_async_context(env, exports);
   return exports;
 }

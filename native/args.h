@@ -6,7 +6,9 @@
 
 #include <cmath>
 #include <limits>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "turn.h"
 
@@ -80,31 +82,46 @@ class Args {
 
   /** Arguments index, index + 1 and index + 2: a Uint8Array, an offset and a length in bytes, of which the last two lie within the first. */
   Turn::Area bytes(size_t index) {
-    const Napi::Value value = info_[index];
-    if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
-      fail<Napi::TypeError>("buffer", "must be a Uint8Array");
+    const Turn::Area all = uint8_array(info_[index], "buffer");
+    const double length = static_cast<double>(all.length);
+    const double offset = ok_ ? number(index + 1, "offset", 0, length) : 0;
+    const double wanted = ok_ ? number(index + 2, "length", 0, length - offset) : 0;
+    if (offset != std::trunc(offset) || wanted != std::trunc(wanted)) fail<Napi::RangeError>("offset and length", "must be whole numbers");
+    if (!ok_) return {};
+    return {all.data + static_cast<size_t>(offset), static_cast<size_t>(wanted)};
+  }
+
+  /** An array of `most` Uint8Arrays at the most; what their memory is now, which may change as soon as JavaScript runs. */
+  std::span<const Turn::Area> byte_arrays(size_t index, size_t most, std::vector<Turn::Area>& areas) {
+    areas.clear();
+    uint32_t count = 0;
+    if (napi_get_array_length(env_, info_[index], &count) != napi_ok || count > most) {
+      fail<Napi::TypeError>("buffers", "must be an array of at most " + std::to_string(most));
       return {};
     }
+    // In two passes, for an element can be a getter, which can do anything to the memory of those before it.
+    std::vector<napi_value> buffers(count);
+    for (uint32_t i = 0; i < count && ok_; ++i) ok_ = napi_get_element(env_, info_[index], i, &buffers[i]) == napi_ok;
+    for (uint32_t i = 0; i < count && ok_; ++i) areas.push_back(uint8_array(Napi::Value(env_, buffers[i]), "buffers"));
+    return areas;
+  }
+
+ private:
+  Turn::Area uint8_array(const Napi::Value& value, const char* name) {
+    napi_typedarray_type type;
     napi_value buffer;
     void* data = nullptr;
     size_t length = 0;
     bool plain = false;
-    if (napi_get_typedarray_info(env_, value, nullptr, &length, &data, &buffer, nullptr) != napi_ok ||
-        napi_is_arraybuffer(env_, buffer, &plain) != napi_ok || !plain) {
+    if (!value.IsTypedArray() || napi_get_typedarray_info(env_, value, &type, &length, &data, &buffer, nullptr) != napi_ok || type != napi_uint8_array) {
+      fail<Napi::TypeError>(name, "must be a Uint8Array");
+    } else if (napi_is_arraybuffer(env_, buffer, &plain) != napi_ok || !plain) {
       // Another thread could shrink or write shared memory under the kernel's hands.
-      fail<Napi::TypeError>("buffer", "must not be backed by shared memory");
-      return {};
+      fail<Napi::TypeError>(name, "must not be backed by shared memory");
     }
-    const double offset = number(index + 1, "offset", 0, static_cast<double>(length));
-    const double wanted = ok_ ? number(index + 2, "length", 0, static_cast<double>(length) - offset) : 0;
-    if (!ok_ || offset != std::trunc(offset) || wanted != std::trunc(wanted)) {
-      fail<Napi::RangeError>("offset and length", "must be whole numbers");
-      return {};
-    }
-    return {static_cast<uint8_t*>(data) + static_cast<size_t>(offset), static_cast<size_t>(wanted)};
+    return {static_cast<uint8_t*>(data), length};
   }
 
- private:
   template <typename Error>
   void fail(const char* name, const std::string& what) {
     if (ok_) Error::New(env_, std::string("The argument \"") + name + "\" " + what).ThrowAsJavaScriptException();

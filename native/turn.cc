@@ -59,8 +59,24 @@ int Turn::flush() {
     }
   }
   const bool whole = transmit_all();
-  if (trace_->active || !whole) settle_writes();
+  if (trace_->active) record_writes();
+  if (!whole) report_unwritten();
   return head.unwritten;
+}
+
+void Turn::send(std::span<const Area> data) {
+  ++flushes_;
+  begin_transfers();
+  for (size_t i = 0; i < data.size(); ++i) {
+    const Send& send = shared_->sends[i];
+    add_transfer({send.fd, send.task, data[i].data, data[i].length, 0, 0});
+  }
+  transmit_all();
+  if (trace_->active) record_writes();
+  for (size_t i = 0; i < data.size(); ++i) {
+    const int64_t result = transfers_[i].result;
+    shared_->sends[i].result = result == -EAGAIN ? 0 : static_cast<int32_t>(result);
+  }
 }
 
 void Turn::arm(const Submission& submission) {
@@ -97,16 +113,20 @@ bool Turn::transmit_all() {
   return whole;
 }
 
-/** Records the writes, and reports those that are unfinished. */
-void Turn::settle_writes() {
+void Turn::record_writes() {
   Trace* trace = trace_->active;
+  for (const Transfer& write : transfers()) {
+    if (write.end == 0) continue;  // not made: it would have overtaken another
+    const int64_t length = static_cast<int64_t>(write.length);
+    trace->payload(write.data, write.result);
+    trace->passed(batch_clock_.time_of(write.end), Syscall::kSend, write.fd, 0, 0, length, write.result, static_cast<uint32_t>(write.task));
+  }
+}
+
+void Turn::report_unwritten() {
   SharedHead& head = shared_->head;
   for (const Transfer& write : transfers()) {
     const int64_t length = static_cast<int64_t>(write.length);
-    if (trace && write.end != 0) {
-      trace->payload(write.data, write.result);
-      trace->passed(batch_clock_.time_of(write.end), Syscall::kSend, write.fd, 0, 0, length, write.result, static_cast<uint32_t>(write.task));
-    }
     if (write.result == length) continue;
     const int64_t result = write.result == -EAGAIN ? 0 : write.result;
     const int32_t offset = static_cast<int32_t>(write.data - shared_->out);

@@ -14,6 +14,7 @@
 //   simply stay ready, and the next turn, with fresh memory, reads them.
 // - All reads of a turn are collected, then made, then settled, and its writes likewise. Where the kernel isolates its page tables, or trusts no
 //   processor, each system call costs the caller its TLB entries: between two of them only the loop, a list and the bytes are touched.
+// - Small writes are copied and leave at the start of a turn; large ones stay where they are, and leave when all tasks have run (`send`).
 // - A write that the kernel takes whole needs no completion. What it does not take is reported, and every later write
 //   of the same flush on that descriptor is reported untouched, so bytes never overtake each other.
 //
@@ -36,6 +37,12 @@ struct Submission {
   static constexpr int32_t kRead = 1;   // length: at most this many bytes; 0 disarms
   static constexpr int32_t kWrite = 2;  // offset, length: bytes in the out area
   int32_t op, fd, offset, length, task;
+};
+
+/** A write of memory that JavaScript holds: too much to be copied. */
+struct Send {
+  int32_t fd, task;
+  int32_t result;  // bytes written, 0 when the kernel takes none, or -errno
 };
 
 struct Completion {
@@ -70,6 +77,7 @@ class Turn {
   static constexpr int kBatch = 24;
   static constexpr size_t kSubmissions = 4096;
   static constexpr size_t kOutBytes = 256 * 1024;
+  static constexpr size_t kSends = 1024;
   /** A read never gets less room than this in the slab. */
   static constexpr size_t kReadBytes = 64 * 1024;
   /** Reads smaller than this are packed into the page. */
@@ -81,6 +89,7 @@ class Turn {
     Submission submissions[kSubmissions];
     Completion completions[Poller::kMaxReady];
     Completion unwritten[kSubmissions];
+    Send sends[kSends];
     uint8_t out[kOutBytes];
   };
 
@@ -103,6 +112,8 @@ class Turn {
 
   /** Issues all queued writes and arms queued reads. Returns how many writes were left unfinished. */
   int flush();
+  /** Issues a write of `data[i]` for each of `Shared::sends`, of which there are as many. What came of it is in their results. */
+  void send(std::span<const Area> data);
   /** Blocks for at most `timeout_ns`, then reads for the armed. Returns the number of completions, or -errno (-EINTR). */
   int wait(int64_t timeout_ns);
   /** How long the loop itself allows the next wait to block: 0 when tasks are runnable, kForever when no timer is set. */
@@ -147,7 +158,8 @@ class Turn {
   std::span<Transfer> transfers() { return {transfers_.get(), transfer_count_}; }
   void arm(const Submission& submission);
   bool transmit_all();
-  void settle_writes();
+  void record_writes();
+  void report_unwritten();
   void collect_reads(size_t known);
   void receive_all();
   bool settle_read(const Transfer& read, const Ready& ready, uint32_t news, Slot& slot);

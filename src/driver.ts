@@ -17,12 +17,16 @@ export const READ_PAGE: number = 2;
 
 /** Integers per completion: kind, fd, generation, result, offset, length. */
 export const COMPLETION: number = 6;
+/** Integers per send: fd, task, result. */
+export const SEND: number = 3;
 const SUBMISSION = 5;
 const SUBMIT_READ = 1;
 const SUBMIT_WRITE = 2;
 
 const MAX_SUBMISSIONS = 4096;
 const MAX_COMPLETIONS = 1024;
+/** Sends at a time. */
+export const MAX_SENDS: number = 1024;
 const OUT_BYTES = 256 * 1024;
 const HEAD_BYTES = 64;
 
@@ -36,14 +40,15 @@ const RUNNABLE = 7;
 const PAGE_CURSOR = 8;
 const SLAB_CURSOR = 9;
 
-/** Writes up to this size are copied and leave with the next turn; larger ones go to the kernel at once, uncopied. */
+/** Writes up to this size are copied and leave with the next turn; larger ones are not copied, and their tasks wait until they have left. */
 export const SMALL_WRITE: number = 4096;
 /** The most that one read brings. */
 export const MAX_READ: number = 64 * 1024;
 
 const SMALL_READ = 4096;
 const PAGE_BYTES = 32 * 1024;
-const SLAB_BYTES = 256 * 1024;
+/** As native/slab_pool.h has it: a batch of messages of 16 KiB, and room for another read. */
+const SLAB_BYTES = 512 * 1024;
 
 export interface Driver {
   readonly selector: Selector;
@@ -76,6 +81,10 @@ export interface Driver {
   readonly pending: boolean;
   /** Carries out what is queued; returns how many writes were left unfinished. */
   flush(): number;
+  /** `send` sends to these: SEND integers each. Their results are bytes, 0 when the kernel takes none, or -errno. */
+  readonly sends: Int32Array;
+  /** Hands each of the buffers to the kernel. */
+  send(buffers: readonly Uint8Array[]): void;
   /** Replaces memory that is used up. Call it when no completion is left to look at. */
   refill(): void;
   /** One blocking turn. */
@@ -99,19 +108,29 @@ function makeSelector(poller: PollerName): Selector {
  * Chunks of several streams share it: transferring the buffer of one (postMessage) copies it, or the others would lose their bytes. Like that of
  * Node's own pool it is not filled with zeros before, which would cost as much as what is read into it.
  */
-function readMemory(bytes: number): ArrayBuffer {
-  const memory = Buffer.allocUnsafeSlow(bytes).buffer as ArrayBuffer;
+function shareable(memory: ArrayBuffer): ArrayBuffer {
   markAsUntransferable(memory);
   return memory;
+}
+
+function newPage(): ArrayBuffer {
+  return shareable(Buffer.allocUnsafeSlow(PAGE_BYTES).buffer as ArrayBuffer);
+}
+
+function newSlab(): ArrayBuffer {
+  // V8 looks at how much young ArrayBuffers hold, and collects, when it allocates the memory of one. A slab's is ours.
+  void new ArrayBuffer(1);
+  return shareable(native.takeSlab() ?? (Buffer.allocUnsafeSlow(SLAB_BYTES).buffer as ArrayBuffer));
 }
 
 export class NativeDriver implements Driver {
   readonly selector: Selector;
   readonly events: Int32Array;
   readonly unwrittenEvents: Int32Array;
+  readonly sends: Int32Array;
   readonly out: Uint8Array;
-  page: ArrayBuffer = readMemory(PAGE_BYTES);
-  slab: ArrayBuffer = readMemory(SLAB_BYTES);
+  page: ArrayBuffer = newPage();
+  slab: ArrayBuffer = newSlab();
 
   readonly #turn: NativeTurn;
   readonly #clock: Float64Array;
@@ -136,6 +155,7 @@ export class NativeDriver implements Driver {
     this.#submissions = area(MAX_SUBMISSIONS * SUBMISSION);
     this.events = area(MAX_COMPLETIONS * COMPLETION);
     this.unwrittenEvents = area(MAX_SUBMISSIONS * COMPLETION);
+    this.sends = area(MAX_SENDS * SEND);
     this.out = new Uint8Array(shared, at, OUT_BYTES);
     this.#turn.setAreas(this.page, this.slab);
     this.#epoch = performance.now() - this.#turn.now();
@@ -197,18 +217,22 @@ export class NativeDriver implements Driver {
     return this.#turn.flush();
   }
 
+  send(buffers: readonly Uint8Array[]): void {
+    this.#turn.send(buffers);
+  }
+
   refill(): void {
     const head = this.#head;
     // A length of 0: somebody detached it all the same (ArrayBuffer.prototype.transfer).
-    const pageUsed = head[PAGE_CURSOR]! + SMALL_READ > PAGE_BYTES || this.page.byteLength === 0;
-    const slabUsed = head[SLAB_CURSOR]! + MAX_READ > SLAB_BYTES || this.slab.byteLength === 0;
+    const pageUsed = head[PAGE_CURSOR]! + SMALL_READ > this.page.byteLength;
+    const slabUsed = head[SLAB_CURSOR]! + MAX_READ > this.slab.byteLength;
     if (!pageUsed && !slabUsed) return;
     if (pageUsed) {
-      this.page = readMemory(PAGE_BYTES);
+      this.page = newPage();
       head[PAGE_CURSOR] = 0;
     }
     if (slabUsed) {
-      this.slab = readMemory(SLAB_BYTES);
+      this.slab = newSlab();
       head[SLAB_CURSOR] = 0;
     }
     this.#turn.setAreas(this.page, this.slab);

@@ -16,7 +16,7 @@
 
 import { inspect } from 'node:util';
 import { currentTask } from './current.ts';
-import { COMPLETION, type Driver, READ_PAGE, READY } from './driver.ts';
+import { COMPLETION, type Driver, MAX_SENDS, READ_PAGE, READY, SEND } from './driver.ts';
 import { ClosedError, type SystemError } from './errors.ts';
 import type { Trap } from './operation.ts';
 import { EVENT_EDGE, EVENT_READ, EVENT_WRITE, type Selector, type SelectorKey } from './selectors.ts';
@@ -45,6 +45,16 @@ export interface DescriptorHandler {
   onUnwritten(written: number, rest: Uint8Array): void;
   /** Whether it is a listening socket. */
   readonly listens?: boolean;
+}
+
+/** A write that is too much to be copied: it leaves with others, and waits until then. */
+export interface QueuedSend {
+  readonly fd: number;
+  readonly task: Task;
+  /** The time has come: what is to be sent, or null when there is nothing any more, or nothing yet. */
+  due(): Uint8Array | null;
+  /** So many of those bytes were taken; or it is -errno. */
+  sent(result: number): void;
 }
 
 /** A descriptor that the loop watches, and who waits for it. It is its own key in the selector. */
@@ -108,6 +118,9 @@ export class Loop {
   private referenced = false;
   private hosted = false;
   private ranSome = false;
+  /** How many waits the turn has ended. */
+  private woken = 0;
+  private sends: QueuedSend[] = [];
   /** How many times what is queued has left: each turn begins so. */
   private flushes = 0;
 
@@ -130,16 +143,23 @@ export class Loop {
   /** What follows a wait. Called by the host once per batch, and by `turn`. */
   readonly dispatch = (): void => {
     this.ranSome = false;
+    this.woken = 0;
     this.waking = true;
     this.flushes++;
     if (subscribed() !== this.publishing) observe(this);
     this.observer?.turn();
     try {
+      this.takeUnwritten();
+      this.sendQueued();
       this.wake();
       this.expire();
       this.waking = false;
       this.observer?.run();
       this.run();
+      if (this.sends.length > 0) {
+        this.flush();
+        this.run();
+      }
     } finally {
       this.waking = false;
       this.prepare();
@@ -148,7 +168,6 @@ export class Loop {
 
   private wake(): void {
     const { driver } = this;
-    this.takeUnwritten();
     const { events, completions } = driver;
     for (let i = 0, at = 0; i < completions; i++, at += COMPLETION) {
       const descriptor = this.descriptors[events[at + 1]!];
@@ -194,6 +213,7 @@ export class Loop {
     this.ready = this.running;
     this.running = batch;
     this.readyCount = 0;
+    this.woken += count;
     for (let i = 0; i < count; i++) {
       const runnable = batch[i]!;
       batch[i] = null;
@@ -204,9 +224,9 @@ export class Loop {
 
   private prepare(): void {
     const { driver } = this;
-    const busy = this.readyCount > 0;
+    const busy = this.readyCount > 0 || this.sends.length > 0;
     // An async function that was just resumed goes on when this batch has returned: look again before letting go of the process.
-    const idle = !busy && this.holds === 0 && !driver.pending;
+    const idle = !busy && this.holds === 0 && !this.pending;
     const again = this.ranSome && (idle || this.atRest.size > 0);
     driver.setDeadline(this.timers.next);
     driver.setRunnable(busy || again);
@@ -253,6 +273,7 @@ export class Loop {
       return;
     }
     this.ranSome = true;
+    this.woken++;
     trap.run();
   }
 
@@ -272,7 +293,7 @@ export class Loop {
 
   /** Nothing has run, nothing is ready, and no descriptor or timer can make it so. */
   get stuck(): boolean {
-    return !this.ranSome && this.holds === 0 && this.readyCount === 0 && !this.driver.pending;
+    return !this.ranSome && this.holds === 0 && this.readyCount === 0 && !this.pending;
   }
 
   /** A task has ended. Whether anybody cares for its failure is known when the turn is over. */
@@ -311,7 +332,7 @@ export class Loop {
   /** Wakes who waits on a descriptor with an error and forgets it. Its owner may close it then. */
   detach(descriptor: Descriptor): void {
     // Queued submissions name the number, which may be somebody else's in a moment.
-    if (this.driver.pending) this.flush();
+    this.flush();
     this.narrow(descriptor, 0);
     // It may be somebody else's already, if it was closed behind our back.
     if ((this.descriptors[descriptor.fd] ?? descriptor) === descriptor) {
@@ -433,12 +454,49 @@ export class Loop {
     return true;
   }
 
+  /**
+   * Queues a large write to leave when all tasks of this turn have run. A system call amid JavaScript is dear, for it costs the processor its
+   * TLB entries (native/turn.h), but a turn of its own is dearer: false when the turn has woken nobody else whose writes could leave with it.
+   */
+  submitSend(send: QueuedSend): boolean {
+    if (this.woken < 2 || this.sends.length === MAX_SENDS) return false;
+    this.sends.push(send);
+    this.driver.setRunnable(true);
+    return true;
+  }
+
+  /** Whether reads or writes are queued. */
+  private get pending(): boolean {
+    return this.driver.pending || this.sends.length > 0;
+  }
+
   /** Sends what is queued now. */
   flush(): void {
-    if (!this.driver.pending) return;
-    this.flushes++;
-    this.driver.flush();
-    this.takeUnwritten();
+    if (this.driver.pending) {
+      this.flushes++;
+      this.driver.flush();
+      this.takeUnwritten();
+    }
+    this.sendQueued();
+  }
+
+  private sendQueued(): void {
+    const queued = this.sends;
+    if (queued.length === 0) return;
+    this.sends = [];
+    const { sends } = this.driver;
+    const leaving: QueuedSend[] = [];
+    const buffers: Uint8Array[] = [];
+    for (const send of queued) {
+      const data = send.due();
+      if (data === null) continue;
+      sends[leaving.length * SEND] = send.fd;
+      sends[leaving.length * SEND + 1] = send.task.id;
+      leaving.push(send);
+      buffers.push(data);
+    }
+    this.driver.send(buffers);
+    for (let i = 0; i < leaving.length; i++) leaving[i]!.sent(sends[i * SEND + 2]!);
   }
 
   /** Sends what is queued for this descriptor, so that what follows cannot overtake it. */

@@ -20,6 +20,7 @@ export interface NativeTurn {
   shared(): ArrayBuffer;
   setAreas(page: ArrayBuffer, slab: ArrayBuffer): void;
   flush(): number;
+  send(buffers: readonly Uint8Array[]): void;
   run(): number;
   now(): number;
   forget(fd: number): void;
@@ -68,6 +69,8 @@ interface Native {
   traceRoom(): boolean;
   traceText(what: number, task: number, fd: number, text: string): void;
   traceTick(): void;
+  /** Memory for large reads, with anything in it; undefined when enough of it is in use. */
+  takeSlab(): ArrayBuffer | undefined;
   /** Absent from Node 24 on, where AsyncLocalStorage does the same. */
   getAsyncContext?(): unknown;
   setAsyncContext?(value: unknown): void;

@@ -5,6 +5,8 @@ import { once } from 'node:events';
 import { closeSync, existsSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type NativeBlockingThreads, type NativePoller, type NativeTurn, native } from '../src/native.ts';
@@ -116,6 +118,7 @@ describe('functions', () => {
       'shutdown',
       'socketError',
       'socketName',
+      'takeSlab',
       'traceClose',
       'traceDump',
       'traceMemory',
@@ -341,10 +344,14 @@ describe('classes', () => {
 
   test('a turn refuses what it cannot use', () => {
     fc.assert(
-      fc.property(fc.constantFrom('setAreas' as const, 'forget' as const, 'start' as const), args, (name, args) => {
-        if (name === 'start' && typeof args[0] === 'function') return;
-        expect(refusedOrAnswered(() => Reflect.apply(turn[name] as Anything, turn, args))).toBeUndefined();
-      }),
+      fc.property(
+        fc.constantFrom('setAreas' as const, 'forget' as const, 'start' as const, 'send' as const),
+        args,
+        (name, args) => {
+          if (name === 'start' && typeof args[0] === 'function') return;
+          expect(refusedOrAnswered(() => Reflect.apply(turn[name] as Anything, turn, args))).toBeUndefined();
+        },
+      ),
       { numRuns: 500 },
     );
     turn.stop();
@@ -468,6 +475,104 @@ describe('classes', () => {
     expect(turn.flush()).toBe(0);
     expect(native.recv(ends.far, received, 0, 16)).toBe(1);
     poller.close();
+  });
+
+  /** A turn that sends to one end of a pair of sockets. */
+  function turnWithSender() {
+    const poller = new native.Poller('epoll');
+    const turn: NativeTurn = new native.Turn(poller);
+    const ends = sockets();
+    const sends = new Int32Array(turn.shared(), 64 + 4 * (4096 * 5 + 1024 * 6 + 4096 * 6), 1024 * 3);
+    sends.set([ends.near, 1, -1, ends.near, 1, -1]);
+    const received = (): string => {
+      const memory = Buffer.alloc(64);
+      return memory.toString('latin1', 0, Math.max(0, native.recv(ends.far, memory, 0, 64)));
+    };
+    return { poller, turn, sends, received, ends };
+  }
+
+  test('a turn sends the buffers that it is given, and says how much of each was taken', () => {
+    const { poller, turn, sends, received } = turnWithSender();
+    turn.send([Buffer.from('one'), Buffer.from('and two')]);
+    expect([sends[2], sends[5]]).toEqual([3, 7]);
+    expect(received()).toBe('oneand two');
+    sends.set([NOT_OPEN, 1, -1]);
+    turn.send([Buffer.from('lost'), Buffer.from('kept')]);
+    expect([sends[2], sends[5]]).toEqual([EBADF, 4]);
+    expect(received()).toBe('kept');
+    poller.close();
+  });
+
+  test('a turn lets no later buffer overtake one that the kernel did not take whole', () => {
+    const { poller, turn, sends, ends } = turnWithSender();
+    const size = 64 * 1024 * 1024;
+    turn.send([Buffer.alloc(size), Buffer.from('later')]);
+    expect(sends[2]).toBeGreaterThan(0);
+    expect(sends[2]).toBeLessThan(size);
+    expect(sends[5]).toBe(0);
+    const drain = Buffer.alloc(size);
+    let drained = 0;
+    for (let result = 1; result > 0; drained += Math.max(0, result)) result = native.recv(ends.far, drain, 0, size);
+    expect(drained).toBe(sends[2]);
+    poller.close();
+  });
+
+  test('a turn refuses buffers that it cannot send, and sends none of the others', () => {
+    const { poller, turn, received } = turnWithSender();
+    const good = Buffer.from('good');
+    for (const bad of [
+      'text',
+      new ArrayBuffer(4),
+      new Int8Array(4),
+      new DataView(new ArrayBuffer(4)),
+      new Uint8Array(new SharedArrayBuffer(4)),
+    ])
+      expect(thrown(() => turn.send([good, bad as Uint8Array]))).toBeInstanceOf(TypeError);
+    expect(thrown(() => turn.send(Array.from({ length: 1025 }, () => good)))).toBeInstanceOf(TypeError);
+    expect(thrown(() => turn.send(good as unknown as Uint8Array[]))).toBeInstanceOf(TypeError);
+    expect(received()).toBe('');
+    poller.close();
+  });
+
+  test('a turn does not read memory that a getter takes away while the buffers are collected', () => {
+    const { poller, turn, sends, received } = turnWithSender();
+    const victim = new Uint8Array(1024 * 1024);
+    const buffers = [victim, Buffer.from('later')];
+    Object.defineProperty(buffers, 1, {
+      get: () => {
+        structuredClone(victim.buffer, { transfer: [victim.buffer] });
+        return Buffer.from('later');
+      },
+    });
+    turn.send(buffers);
+    expect([sends[2], sends[5]]).toEqual([0, 5]);
+    expect(received()).toBe('later');
+    Object.defineProperty(buffers, 1, {
+      get: () => {
+        throw new RangeError('no');
+      },
+    });
+    expect(thrown(() => turn.send(buffers))).toBeInstanceOf(RangeError);
+    poller.close();
+  });
+
+  test('slabs are memory of their own, are limited, and come back when they were collected', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const held: ArrayBuffer[] = [];
+    for (let slab = native.takeSlab(); slab !== undefined; slab = native.takeSlab()) {
+      new Uint8Array(slab).fill(held.length);
+      held.push(slab);
+    }
+    expect(held.length).toBeGreaterThan(16);
+    for (const [i, slab] of held.entries()) expect(new Uint8Array(slab).every((byte) => byte === i)).toBe(true);
+    const size = held[0]!.byteLength;
+    held.length = 0;
+    // V8 sweeps on another thread.
+    await until('a slab has come back', () => {
+      collect();
+      return native.takeSlab()?.byteLength === size;
+    });
   });
 
   test('what is shared outlives the turn, and cannot be pulled from under it', () => {

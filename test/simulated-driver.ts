@@ -73,6 +73,7 @@ export class SimulatedDriver implements Driver {
   readonly events: Int32Array = new Int32Array(1024 * COMPLETION);
   readonly unwrittenEvents: Int32Array = new Int32Array(0);
   readonly unwritten: number = 0;
+  readonly sends: Int32Array = new Int32Array(0);
   readonly out: Uint8Array = new Uint8Array(0);
   readonly page: ArrayBuffer = new ArrayBuffer(65536);
   readonly slab: ArrayBuffer = new ArrayBuffer(0);
@@ -139,6 +140,9 @@ export class SimulatedDriver implements Driver {
     return true;
   }
   submitWrite(): boolean {
+    throw new Error('simulated descriptors take no writes');
+  }
+  send(): void {
     throw new Error('simulated descriptors take no writes');
   }
   clearUnwritten(): void {}

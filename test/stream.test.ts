@@ -722,6 +722,138 @@ describe('write', () => {
     server.destroy();
   });
 
+  describe('of more than a few KiB, by several tasks at once', () => {
+    /** Writers that start in the same turn, on connections of their own: their writes leave together when all have run. */
+    function* writers(
+      style: Style,
+      count: number,
+      write: (client: Stream, i: number) => Scenario<unknown>,
+    ): Scenario<{ servers: Stream[]; tasks: Task<unknown>[] }> {
+      const pairs: [Stream, Stream][] = [];
+      for (let i = 0; i < count; i++) {
+        const [client, server, listener] = yield* pair();
+        listener.close();
+        pairs.push([client, server]);
+      }
+      const tasks = pairs.map(([client], i) => afterTheFirstWait(style, () => write(client, i)));
+      return { servers: pairs.map(([, server]) => server), tasks };
+    }
+    const LARGE = 20_000;
+
+    /** Before its first wait nobody can tell an async function from a coroutine, and its writes begin when they are waited for. */
+    function afterTheFirstWait(style: Style, scenario: () => Scenario<unknown>): Task<unknown> {
+      return style.spawn(function* (): Scenario<unknown> {
+        yield* on(yieldNow());
+        return yield* scenario();
+      });
+    }
+
+    everywhere('arrives whole and in order, among small ones', function* (style) {
+      const sizes = [10, LARGE, 20, 3_000_000, 5000, 4096, 100_000, 1];
+      const sent = pattern(sizes.reduce((sum, size) => sum + size, 0));
+      const { servers } = yield* writers(style, 8, function* (client) {
+        let at = 0;
+        for (const size of sizes) {
+          yield* on(client.write(sent.subarray(at, at + size)));
+          at += size;
+        }
+        yield* on(client.close());
+      });
+      const readers = servers.map((server) => style.spawn(() => readAll(server), 'reader'));
+      for (const reader of readers) expect((yield* on(reader)).equals(sent)).toBe(true);
+      for (const server of servers) server.destroy();
+    });
+
+    everywhere('lets its memory be used again once it is done', function* (style) {
+      const { servers } = yield* writers(style, 4, function* (client, i) {
+        const memory = Buffer.alloc(LARGE, i);
+        yield* on(client.write(memory));
+        memory.fill(0xff);
+        yield* on(client.close());
+      });
+      for (const [i, server] of servers.entries())
+        expect((yield* on(style.spawn(() => readAll(server)))).equals(Buffer.alloc(LARGE, i))).toBe(true);
+    });
+
+    everywhere('did not happen when its task is cancelled before it has left', function* (style) {
+      const { servers, tasks } = yield* writers(style, 3, function* (client) {
+        try {
+          yield* on(client.write(Buffer.alloc(LARGE)));
+        } finally {
+          client.destroy();
+        }
+      });
+      let waitingFor: string | null = null;
+      afterTheFirstWait(style, function* () {
+        waitingFor = tasks[1]!.waitingFor;
+        tasks[1]!.cancel();
+      });
+      const lengths: number[] = [];
+      for (const server of servers) lengths.push((yield* on(style.spawn(() => readAll(server)))).length);
+      expect(waitingFor).toMatch(/^fd \d+ OUT$/);
+      expect(lengths).toEqual([LARGE, 0, LARGE]);
+    });
+
+    everywhere('says so when its memory is gone before it has left', function* (style) {
+      const memory = new Uint8Array(LARGE);
+      const { servers, tasks } = yield* writers(style, 2, (client, i) =>
+        i === 0 ? thrownBy(() => client.write(memory)) : on(client.write(Buffer.alloc(LARGE))),
+      );
+      afterTheFirstWait(style, function* () {
+        structuredClone(memory.buffer, { transfer: [memory.buffer] });
+      });
+      const error = yield* on(tasks[0]!);
+      expect(error).toBeInstanceOf(TypeError);
+      expect(String(error)).toMatch(/detached/);
+      expect((yield* on(servers[1]!.readExactly(LARGE))).length).toBe(LARGE);
+    });
+
+    everywhere('fails where the peer is gone, and there only', function* (style) {
+      const { servers, tasks } = yield* writers(style, 2, function* (client, i): Scenario<unknown> {
+        if (i === 1) return yield* on(client.write(Buffer.alloc(LARGE)));
+        return yield* thrownBy(() =>
+          style.spawn(function* (): Scenario<void> {
+            for (;;) yield* on(client.write(Buffer.alloc(LARGE)));
+          }),
+        );
+      });
+      servers[0]!.destroy();
+      expect(yield* on(tasks[0]!)).toMatchObject({ syscall: 'write', code: expect.stringMatching(/EPIPE|ECONNRESET/) });
+      expect(yield* on(tasks[1]!)).toBeUndefined();
+      servers[1]!.destroy();
+    });
+
+    both('leaves before the next write, the end and the close of who does not wait for it', function* () {
+      const style = STYLES[1]!;
+      const { servers } = yield* writers(style, 4, function* (client, i) {
+        const first = client.write(Buffer.alloc(LARGE, 1));
+        if (i === 1) yield* on(client.write(Buffer.alloc(LARGE, 1)));
+        if (i === 2) yield* on(client.shutdown());
+        if (i === 3) client.destroy();
+        else yield* on(client.close());
+        void first;
+      });
+      const lengths: number[] = [];
+      for (const server of servers) lengths.push((yield* on(style.spawn(() => readAll(server)))).length);
+      expect(lengths).toEqual([LARGE, 2 * LARGE, LARGE, LARGE]);
+    });
+
+    both('is waited for by flush()', function* (style) {
+      const done: string[] = [];
+      const { servers, tasks } = yield* writers(style, 2, function* (client) {
+        const flusher = style.spawn(function* (): Scenario<void> {
+          yield* on(client.flush());
+          done.push(client.flushed ? 'flushed' : 'not flushed');
+        });
+        yield* on(client.write(Buffer.alloc(LARGE)));
+        yield* on(flusher);
+      });
+      for (const task of tasks) yield* on(task);
+      expect(done).toEqual(['flushed', 'flushed']);
+      for (const server of servers) server.destroy();
+    });
+  });
+
   test('a million times one byte costs each the same', async () => {
     const count = 1_000_000;
     await STYLES[0]!.run(function* (style) {

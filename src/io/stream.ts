@@ -10,7 +10,7 @@ import { compose } from '../compose.ts';
 import { currentTask, isStepping } from '../current.ts';
 import { MAX_READ, SMALL_WRITE } from '../driver.ts';
 import { BusyError, ClosedError, EAGAIN, systemError } from '../errors.ts';
-import type { Descriptor, DescriptorHandler, Loop } from '../loop.ts';
+import type { Descriptor, DescriptorHandler, Loop, QueuedSend } from '../loop.ts';
 import { native, type SocketAddress } from '../native.ts';
 import { type Coroutine, DONE, type Operation, Trap } from '../operation.ts';
 import { EVENT_READ, EVENT_WRITE } from '../selectors.ts';
@@ -161,9 +161,11 @@ class ReadInto extends ReadTrap<number> {
 }
 
 /** Bytes for the kernel, or for the backlog while that is under the mark. */
-class Write extends Trap<void> {
+class Write extends Trap<void> implements QueuedSend {
   private readonly stream: Stream;
   private rest: Uint8Array;
+  /** It is to leave with the others of this turn. */
+  queued = false;
 
   constructor(stream: Stream, data: Uint8Array, signal: AbortSignal | undefined) {
     super(signal);
@@ -181,6 +183,11 @@ class Write extends Trap<void> {
     }
     // Another thread could change shared memory under the kernel's hands.
     if (rest.buffer instanceof SharedArrayBuffer) this.rest = rest.slice();
+    this.queued = rest.length > 0 && stream.backlogLength === 0 && stream.loop.submitSend(this);
+    if (this.queued) {
+      stream.writer = this;
+      return;
+    }
     // Bytes queued earlier go first; whatever of them stays behind is then the backlog.
     stream.loop.flushBefore(stream.descriptor);
     stream.throwWriteError();
@@ -188,22 +195,45 @@ class Write extends Trap<void> {
     this.settleOrWait();
   }
 
+  due(): Uint8Array | null {
+    this.queued = false;
+    if (!this.pending || this.bereft()) return null;
+    if (this.stream.backlogLength === 0) return this.rest;
+    this.sent(0);
+    return null;
+  }
+  sent(result: number): void {
+    const { stream } = this;
+    try {
+      this.advance(stream.taken(result));
+      this.settleOrWait();
+    } catch (error) {
+      stream.writer = null;
+      this.fail(error);
+    }
+    stream.settleFlushers();
+  }
+
   /** The backlog has shrunk. @throws SystemError of send(2) */
   proceed(): void {
-    if (this.rest.length === 0) {
-      this.stream.writer = null;
-      this.fail(detached('write'));
-      return;
-    }
+    if (this.queued || this.bereft()) return;
     if (this.stream.backlogLength === 0) this.send();
     this.settleOrWait();
   }
 
+  private bereft(): boolean {
+    if (this.rest.length > 0) return false;
+    this.stream.writer = null;
+    this.fail(detached('write'));
+    return true;
+  }
+
   private send(): void {
-    const { stream, rest } = this;
-    if (rest.length === 0) return;
-    const sent = stream.send(rest);
-    this.rest = sent === rest.length ? EMPTY : rest.subarray(sent);
+    if (this.rest.length > 0) this.advance(this.stream.send(this.rest));
+  }
+
+  private advance(sent: number): void {
+    this.rest = sent === this.rest.length ? EMPTY : this.rest.subarray(sent);
   }
 
   private settleOrWait(): void {
@@ -440,6 +470,7 @@ export class Stream implements DescriptorHandler {
     const stream = this;
     return compose('close', function* () {
       if (stream.closed) return;
+      if (stream.writer?.queued) stream.loop.flush();
       stream.state = 'closing';
       stream.wakeReader();
       stream.wakeWriter();
@@ -555,6 +586,7 @@ export class Stream implements DescriptorHandler {
     this.check('write to');
     trap.task.resource = this;
     if (this.loop.observer !== null) this.lastWriter = trap.task;
+    if (this.writer?.queued) this.loop.flush();
     if (this.writer !== null) throw this.busy('write to', this.writer.task, trap.task);
     if (this.writeError !== null) this.throwWriteError();
     if (this.sentEnd) throw this.shutDown();
@@ -584,7 +616,11 @@ export class Stream implements DescriptorHandler {
 
   /** Offers bytes to the kernel: how many it took. @internal */
   send(data: Uint8Array): number {
-    const result = native.send(this.descriptor.fd, data, 0, data.length);
+    return this.taken(native.send(this.descriptor.fd, data, 0, data.length));
+  }
+
+  /** How many bytes send(2) says that it took. @internal */
+  taken(result: number): number {
     if (result === EAGAIN) return 0;
     if (result < 0) throw this.error('write', result);
     return result;
