@@ -17,6 +17,7 @@
 #include "blocking_threads.h"
 #include "host.h"
 #include "poller.h"
+#include "quiet.h"
 #include "slab_pool.h"
 #include "sockets.h"
 #include "syscalls.h"
@@ -164,7 +165,7 @@ class PollerWrap : public Napi::ObjectWrap<PollerWrap> {
   int error_ = 0;
 };
 
-class TurnWrap : public Napi::ObjectWrap<TurnWrap> {
+class TurnWrap : public Napi::ObjectWrap<TurnWrap>, private HostClient {
  public:
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "Turn",
@@ -222,7 +223,7 @@ class TurnWrap : public Napi::ObjectWrap<TurnWrap> {
 
   /** run(): one blocking turn, without libuv. The number of completions, or -errno. */
   Napi::Value run(const Napi::CallbackInfo& info) {
-    look_up_areas(this);
+    before_wait();
     const int64_t timeout_ns = turn_->timeout_ns();
     const int unwritten = turn_->flush();
     return number(info.Env(), turn_->wait(unwritten > 0 ? 0 : timeout_ns));
@@ -242,7 +243,7 @@ class TurnWrap : public Napi::ObjectWrap<TurnWrap> {
     Args args(info);
     const Napi::Function dispatch = args.function(0, "dispatch");
     if (!args.ok()) return {};
-    if (!host_ || !*host_) host_ = Host::create(env_, turn_, look_up_areas, this);
+    if (!host_ || !*host_) host_ = Host::create(env_, turn_, this);
     return number(env_, (*host_)->start(info.This(), dispatch));
   }
 
@@ -262,9 +263,11 @@ class TurnWrap : public Napi::ObjectWrap<TurnWrap> {
   }
 
   /** Pointers are fetched per turn and never kept across JavaScript: a page can be detached by whoever holds a chunk of it. */
-  static void look_up_areas(void* self) {
-    auto* wrap = static_cast<TurnWrap*>(self);
-    wrap->turn_->set_areas(area(wrap->env_, wrap->page_), area(wrap->env_, wrap->slab_));
+  void before_wait() override { turn_->set_areas(area(env_, page_), area(env_, slab_)); }
+
+  void quiet() override {
+    environment(env_).slabs->trim();
+    collect_after_busy_time(v8::Isolate::GetCurrent());
   }
 
   static Turn::Area area(napi_env env, const Napi::Reference<Napi::ArrayBuffer>& reference) {

@@ -10,17 +10,19 @@ namespace {
 
 // Batches in a row before libuv gets a turn even if it did not ask for one: the fairness budget of the host.
 constexpr int kMaxTurns = 64;
+// Fewer batches have not made enough garbage to wake up for.
+constexpr int kBusyBatches = 100;
+constexpr int64_t kQuietNs = 5'000'000'000;
 
 }  // namespace
 
-std::shared_ptr<Host*> Host::create(napi_env env, std::shared_ptr<Turn> turn, void (*before_wait)(void*), void* context) {
-  auto* host = new Host(env, std::move(turn), before_wait, context);
+std::shared_ptr<Host*> Host::create(napi_env env, std::shared_ptr<Turn> turn, HostClient* client) {
+  auto* host = new Host(env, std::move(turn), client);
   host->cell_ = std::make_shared<Host*>(host);
   return host->cell_;
 }
 
-Host::Host(napi_env env, std::shared_ptr<Turn> turn, void (*before_wait)(void*), void* context)
-    : env_(env), turn_(std::move(turn)), before_wait_(before_wait), context_(context) {
+Host::Host(napi_env env, std::shared_ptr<Turn> turn, HostClient* client) : env_(env), turn_(std::move(turn)), client_(client) {
   napi_get_uv_event_loop(env, &loop_);
   uv_check_init(loop_, &check_);
   uv_idle_init(loop_, &idle_);
@@ -92,17 +94,24 @@ void Host::turns() {
     // 0 also when libuv has descriptors to register, handles to close, immediates to run, or was told to stop.
     const int host_timeout_ms = uv_backend_timeout(loop_);
     napi_open_handle_scope(env_, &scope);
-    before_wait_(context_);
+    client_->before_wait();
     const int unwritten = turn_->flush();
     int64_t timeout_ns = unwritten > 0 ? 0 : turn_->timeout_ns();
     if (host_timeout_ms >= 0) {
       const int64_t host_ns = static_cast<int64_t>(host_timeout_ms) * 1'000'000;
       timeout_ns = timeout_ns < 0 ? host_ns : std::min(timeout_ns, host_ns);
     }
-    const int completions = turn_->wait(timeout_ns);
+    const bool until_quiet = batches_ >= kBusyBatches && (timeout_ns < 0 || timeout_ns > kQuietNs);
+    const int completions = turn_->wait(until_quiet ? kQuietNs : timeout_ns);
     const bool work = completions > 0 || unwritten > 0 || turn_->starved() || turn_->shared()->head.runnable != 0 || turn_->deadline_due();
     const bool healthy = !work || dispatch();
     if (completions < 0 && completions != -EINTR) fail(completions);
+    if (work) {
+      ++batches_;
+    } else if (until_quiet && completions == 0 && !turn_->host_ready()) {
+      batches_ = 0;
+      client_->quiet();
+    }
     napi_close_handle_scope(env_, scope);
     if (!healthy || completions < 0 || turn_->host_ready()) return;
     uv_update_time(loop_);

@@ -23,13 +23,25 @@
 
 namespace onewait {
 
+/** Whose turn it is. */
+class HostClient {
+ public:
+  /** Looks up the memory of page and slab. */
+  virtual void before_wait() = 0;
+  /** Nothing has happened for some seconds, and much before that. */
+  virtual void quiet() = 0;
+
+ protected:
+  ~HostClient() = default;
+};
+
 class Host {
  public:
   /**
-   * `before_wait(context)` looks up the memory of page and slab before every wait. The host deletes itself once its handles are closed,
-   * by close() or by the end of its environment, whichever comes first; the cell that is returned then holds null.
+   * The host deletes itself once its handles are closed, by close() or by the end of its environment, whichever comes first; the cell that is
+   * returned then holds null.
    */
-  static std::shared_ptr<Host*> create(napi_env env, std::shared_ptr<Turn> turn, void (*before_wait)(void*), void* context);
+  static std::shared_ptr<Host*> create(napi_env env, std::shared_ptr<Turn> turn, HostClient* client);
 
   /** Starts calling `dispatch` (a JavaScript function) once per batch. Returns 0 or -errno. */
   int start(napi_value receiver, napi_value dispatch);
@@ -39,7 +51,7 @@ class Host {
   void close();
 
  private:
-  Host(napi_env env, std::shared_ptr<Turn> turn, void (*before_wait)(void*), void* context);
+  Host(napi_env env, std::shared_ptr<Turn> turn, HostClient* client);
   ~Host() = default;
   static void on_check(uv_check_t* handle);
   static void on_cleanup(napi_async_cleanup_hook_handle hook, void* self);
@@ -50,13 +62,13 @@ class Host {
 
   napi_env env_;
   std::shared_ptr<Turn> turn_;
-  void (*before_wait_)(void*);
-  void* context_;
+  HostClient* client_;
   uv_loop_t* loop_ = nullptr;
   uv_check_t check_;
   uv_idle_t idle_;
   int open_handles_ = 0;
   bool running_ = false;
+  int batches_ = 0;  // since nothing happened for some time
   std::shared_ptr<Host*> cell_;
   napi_ref receiver_ = nullptr;
   napi_ref dispatch_ = nullptr;

@@ -2,6 +2,8 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
+
 namespace onewait {
 
 SlabPool::~SlabPool() {
@@ -31,6 +33,17 @@ uint8_t* SlabPool::take() {
 void SlabPool::give_back(uint8_t* slab) {
   const std::lock_guard lock(mutex_);
   free_.push_back(slab);
+}
+
+void SlabPool::trim() {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(regions_, [this](uint8_t* region) {
+    const auto inside = [region](const uint8_t* slab) { return slab >= region && slab < region + kRegionBytes; };
+    if (std::ranges::count_if(free_, inside) < static_cast<ptrdiff_t>(kRegionBytes / kSlabBytes)) return false;
+    std::erase_if(free_, inside);
+    ::munmap(region, kRegionBytes);
+    return true;
+  });
 }
 
 }  // namespace onewait

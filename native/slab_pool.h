@@ -28,6 +28,8 @@ class SlabPool {
   /** A slab, or null when all are taken. What is in it is not defined. */
   uint8_t* take();
   void give_back(uint8_t* slab);
+  /** Gives the kernel what is not in use. */
+  void trim();
 
  private:
   /** Mapped at once: a huge page, where the kernel has them. */

@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { echoServer, folder, library, needs, onewait, script } from './processes.ts';
+import { echoServer, folder, library, needs, onewait, residentBytes, script } from './processes.ts';
 import { until } from './until.ts';
 
 /** An echo server in `style` on `listener`, as source text. */
@@ -673,4 +673,43 @@ test('a server whose standard output is gone goes on', async () => {
   socket.destroy();
   child.process.kill('SIGTERM');
   expect((await child.end()).code).toBe(143);
+});
+
+describe('when nothing happens any more after a busy time', () => {
+  const MIB = 1024 * 1024;
+  const QUIET = `
+    for (let i = 0; i < 200; i++) yield* yieldNow();
+    console.log('quiet');
+    yield* readable(0);
+  `;
+
+  test.each([
+    [
+      "V8's young generation",
+      6,
+      `let held = Array.from({ length: 400_000 }, (_, i) => ({ i }));
+       await run(function* () { held = null; ${QUIET} });`,
+    ],
+    [
+      'memory of large reads',
+      24,
+      `import { setFlagsFromString } from 'node:v8';
+       import { runInNewContext } from 'node:vm';
+       import { native } from ${JSON.stringify(library.replace('index.js', 'native.js'))};
+       setFlagsFromString('--expose-gc');
+       await run(function* () {
+         for (let i = 0; i < 80; i++) new Uint8Array(native.takeSlab()).fill(1);
+         runInNewContext('gc')();
+         ${QUIET}
+       });`,
+    ],
+  ])('%s is given back', async (_, least, source) => {
+    const child = script(source);
+    await child.says(/^quiet$/m);
+    const { pid } = child.process;
+    const busy = residentBytes(pid!);
+    await until('it holds less', () => residentBytes(pid!) < busy - least * MIB);
+    child.process.stdin!.end();
+    expect(await child.end()).toMatchObject({ code: 0, stderr: '' });
+  });
 });
