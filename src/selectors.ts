@@ -54,7 +54,7 @@ export abstract class Selector {
   /** The native poller; the loop hands it to its turn. @internal */
   readonly poller: NativePoller;
   readonly #kind: PollerKind;
-  readonly #keys = new Map<number, SelectorKey<unknown>>();
+  readonly #keys = new KeyTable();
   #generation = 0;
   #closed = false;
 
@@ -149,7 +149,7 @@ export abstract class Selector {
     return this.#known(this.#lookUp(fileobj));
   }
 
-  /** All keys by descriptor: a live view, which cannot be written. */
+  /** All keys by descriptor, in the order of their numbers: a live view, which cannot be written. */
   getMap(): ReadonlyMap<number, SelectorKey<unknown>> {
     this.#open();
     return new KeyView(this.#keys);
@@ -221,11 +221,44 @@ export abstract class Selector {
   }
 }
 
-/** A Map that cannot be cast back into a writable one. */
-class KeyView implements ReadonlyMap<number, SelectorKey<unknown>> {
-  readonly #keys: Map<number, SelectorKey<unknown>>;
+/** By descriptor. Their numbers are small and dense, for the kernel hands out the lowest that is free: an array holds a third of what a Map does. */
+class KeyTable {
+  readonly #keys: (SelectorKey<unknown> | undefined)[] = [];
+  size = 0;
 
-  constructor(keys: Map<number, SelectorKey<unknown>>) {
+  get(fd: number): SelectorKey<unknown> | undefined {
+    return this.#keys[fd];
+  }
+  has(fd: number): boolean {
+    return this.#keys[fd] !== undefined;
+  }
+  set(fd: number, key: SelectorKey<unknown>): void {
+    if (!this.has(fd)) this.size++;
+    this.#keys[fd] = key;
+  }
+  delete(fd: number): void {
+    if (this.has(fd)) this.size--;
+    this.#keys[fd] = undefined;
+  }
+  clear(): void {
+    this.#keys.length = this.size = 0;
+  }
+  *entries(): MapIterator<[number, SelectorKey<unknown>]> {
+    for (const [fd, key] of this.#keys.entries()) if (key !== undefined) yield [fd, key];
+  }
+  *keys(): MapIterator<number> {
+    for (const [fd] of this.entries()) yield fd;
+  }
+  *values(): MapIterator<SelectorKey<unknown>> {
+    for (const [, key] of this.entries()) yield key;
+  }
+}
+
+/** What can be read of it, and cannot be cast back into what can be written. */
+class KeyView implements ReadonlyMap<number, SelectorKey<unknown>> {
+  readonly #keys: KeyTable;
+
+  constructor(keys: KeyTable) {
     this.#keys = keys;
   }
   get size(): number {
@@ -249,7 +282,7 @@ class KeyView implements ReadonlyMap<number, SelectorKey<unknown>> {
   forEach(
     visit: (key: SelectorKey<unknown>, fd: number, map: ReadonlyMap<number, SelectorKey<unknown>>) => void,
   ): void {
-    for (const [fd, key] of this.#keys) visit(key, fd, this);
+    for (const [fd, key] of this.#keys.entries()) visit(key, fd, this);
   }
   [Symbol.iterator](): MapIterator<[number, SelectorKey<unknown>]> {
     return this.#keys.entries();
