@@ -249,6 +249,7 @@ class TurnWrap : public Napi::ObjectWrap<TurnWrap>, private HostClient {
 
   Napi::Value stop(const Napi::CallbackInfo& info) {
     if (host_ && *host_) (*host_)->stop();
+    environment(env_).slabs->trim();
     return info.Env().Undefined();
   }
 
@@ -266,8 +267,8 @@ class TurnWrap : public Napi::ObjectWrap<TurnWrap>, private HostClient {
   void before_wait() override { turn_->set_areas(area(env_, page_), area(env_, slab_)); }
 
   void quiet() override {
-    environment(env_).slabs->trim();
-    collect_after_busy_time(v8::Isolate::GetCurrent());
+    const size_t slabs = environment(env_).slabs->trim();
+    collect_after_busy_time(v8::Isolate::GetCurrent(), slabs);
   }
 
   static Turn::Area area(napi_env env, const Napi::Reference<Napi::ArrayBuffer>& reference) {
@@ -546,7 +547,7 @@ void trace_tick(const v8::FunctionCallbackInfo<v8::Value>& info) {
   }
 }
 
-/** slab(): an ArrayBuffer for large reads, with anything in it; or undefined, when there are enough. */
+/** takeSlab(): an ArrayBuffer for large reads, with anything in it; or undefined, when there are enough. */
 void take_slab(const v8::FunctionCallbackInfo<v8::Value>& info) {
   using Keeper = std::shared_ptr<SlabPool>;
   const Keeper& pool = static_cast<Environment*>(info.Data().As<v8::External>()->Value())->slabs;

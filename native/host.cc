@@ -107,7 +107,7 @@ void Host::turns() {
     const bool healthy = !work || dispatch();
     if (completions < 0 && completions != -EINTR) fail(completions);
     if (work) {
-      ++batches_;
+      batches_ = std::min(batches_ + 1, kBusyBatches);
     } else if (until_quiet && completions == 0 && !turn_->host_ready()) {
       batches_ = 0;
       client_->quiet();

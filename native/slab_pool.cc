@@ -12,6 +12,7 @@ SlabPool::~SlabPool() {
 
 uint8_t* SlabPool::take() {
   const std::lock_guard lock(mutex_);
+  trimming_ = false;
   if (free_.empty()) {
     if ((regions_.size() + 1) * kRegionBytes > kMaxSlabs * kSlabBytes) return nullptr;
     // Twice as much, of which what is not aligned is unmapped again: huge pages have addresses that are multiples of their size.
@@ -33,10 +34,17 @@ uint8_t* SlabPool::take() {
 void SlabPool::give_back(uint8_t* slab) {
   const std::lock_guard lock(mutex_);
   free_.push_back(slab);
+  if (trimming_) unmap_unused_regions();
 }
 
-void SlabPool::trim() {
+size_t SlabPool::trim() {
   const std::lock_guard lock(mutex_);
+  trimming_ = true;
+  unmap_unused_regions();
+  return regions_.size() * kRegionBytes;
+}
+
+void SlabPool::unmap_unused_regions() {
   std::erase_if(regions_, [this](uint8_t* region) {
     const auto inside = [region](const uint8_t* slab) { return slab >= region && slab < region + kRegionBytes; };
     if (std::ranges::count_if(free_, inside) < static_cast<ptrdiff_t>(kRegionBytes / kSlabBytes)) return false;

@@ -28,14 +28,17 @@ class SlabPool {
   /** A slab, or null when all are taken. What is in it is not defined. */
   uint8_t* take();
   void give_back(uint8_t* slab);
-  /** Gives the kernel what is not in use. */
-  void trim();
+  /** Gives the kernel what is not in use, and until the next is taken also what comes back. How many bytes are left. */
+  size_t trim();
 
  private:
   /** Mapped at once: a huge page, where the kernel has them. */
   static constexpr size_t kRegionBytes = 2 * 1024 * 1024;
 
+  void unmap_unused_regions();
+
   std::mutex mutex_;
+  bool trimming_ = false;
   std::vector<uint8_t*> free_;
   std::vector<uint8_t*> regions_;
 };

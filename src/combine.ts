@@ -105,7 +105,10 @@ class First<T> extends Trap<Trap<T>> implements Waiter {
         for (const begun of this.contenders.slice(0, this.contenders.indexOf(contender))) begun.revoke();
         throw error;
       }
-      if (this.winner !== null) return;
+      if (this.winner === null) continue;
+      // Its start may have let another win, which could not revoke what had not begun.
+      if (this.winner !== contender) contender.revoke();
+      return;
     }
   }
 

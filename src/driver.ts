@@ -17,9 +17,8 @@ export const READ_PAGE: number = 2;
 
 /** Integers per completion: kind, fd, generation, result, offset, length. */
 export const COMPLETION: number = 6;
-/** Integers per send: fd, task, result. */
-export const SEND: number = 3;
 const SUBMISSION = 5;
+const SEND = 3;
 const SUBMIT_READ = 1;
 const SUBMIT_WRITE = 2;
 
@@ -81,10 +80,11 @@ export interface Driver {
   readonly pending: boolean;
   /** Carries out what is queued; returns how many writes were left unfinished. */
   flush(): number;
-  /** `send` sends to these: SEND integers each. Their results are bytes, 0 when the kernel takes none, or -errno. */
-  readonly sends: Int32Array;
-  /** Hands each of the buffers to the kernel. */
-  send(buffers: readonly Uint8Array[]): void;
+  /** Hands the kernel each of the buffers, MAX_SENDS at the most, for its addressee. How many bytes of each it took, or -errno. */
+  send(
+    to: readonly { readonly fd: number; readonly task: { readonly id: number } }[],
+    buffers: readonly Uint8Array[],
+  ): number[];
   /** Replaces memory that is used up. Call it when no completion is left to look at. */
   refill(): void;
   /** One blocking turn. */
@@ -127,7 +127,6 @@ export class NativeDriver implements Driver {
   readonly selector: Selector;
   readonly events: Int32Array;
   readonly unwrittenEvents: Int32Array;
-  readonly sends: Int32Array;
   readonly out: Uint8Array;
   page: ArrayBuffer = newPage();
   slab: ArrayBuffer = newSlab();
@@ -136,6 +135,7 @@ export class NativeDriver implements Driver {
   readonly #clock: Float64Array;
   readonly #head: Int32Array;
   readonly #submissions: Int32Array;
+  readonly #sends: Int32Array;
   /** `performance.now()` at 0 of the native clock. */
   readonly #epoch: number;
   #outUsed = 0;
@@ -155,7 +155,7 @@ export class NativeDriver implements Driver {
     this.#submissions = area(MAX_SUBMISSIONS * SUBMISSION);
     this.events = area(MAX_COMPLETIONS * COMPLETION);
     this.unwrittenEvents = area(MAX_SUBMISSIONS * COMPLETION);
-    this.sends = area(MAX_SENDS * SEND);
+    this.#sends = area(MAX_SENDS * SEND);
     this.out = new Uint8Array(shared, at, OUT_BYTES);
     this.#turn.setAreas(this.page, this.slab);
     this.#epoch = performance.now() - this.#turn.now();
@@ -217,8 +217,17 @@ export class NativeDriver implements Driver {
     return this.#turn.flush();
   }
 
-  send(buffers: readonly Uint8Array[]): void {
+  send(
+    to: readonly { readonly fd: number; readonly task: { readonly id: number } }[],
+    buffers: readonly Uint8Array[],
+  ): number[] {
+    const sends = this.#sends;
+    for (let i = 0; i < to.length; i++) {
+      sends[i * SEND] = to[i]!.fd;
+      sends[i * SEND + 1] = to[i]!.task.id;
+    }
     this.#turn.send(buffers);
+    return to.map((_, i) => sends[i * SEND + 2]!);
   }
 
   refill(): void {

@@ -3,7 +3,9 @@
 // One turn:   flush and wait      below, in native code: the only call that blocks
 //             wake                what the wait brought settles the traps that were registered for it
 //             expire              timers that are due settle theirs
+//             send                large writes that async functions have queued since leave together, and settle theirs
 //             run                 the tasks whose traps were settled go on to their next trap
+//             send, run           once more, for the large writes that these have queued
 //             prepare             when to wake up next, whether there is anything to wait for
 //
 // Invariants:
@@ -12,11 +14,11 @@
 //   in the same batch.
 // - Who waits on a descriptor is woken with an error before it is closed.
 // - Interest is taken back lazily: readiness that nobody waits for removes it, so a server that always reads again never calls epoll_ctl.
-// - Nobody starves: a turn runs what was ready when it began; a task that never has to wait is sent to the back after its share of operations.
+// - Nobody starves: a turn runs what was ready when it began, and once more what its large writes made so; a task that never has to wait is sent to the back after its share of operations.
 
 import { inspect } from 'node:util';
 import { currentTask } from './current.ts';
-import { COMPLETION, type Driver, MAX_SENDS, READ_PAGE, READY, SEND } from './driver.ts';
+import { COMPLETION, type Driver, MAX_SENDS, READ_PAGE, READY } from './driver.ts';
 import { ClosedError, type SystemError } from './errors.ts';
 import type { Trap } from './operation.ts';
 import { EVENT_EDGE, EVENT_READ, EVENT_WRITE, type Selector, type SelectorKey } from './selectors.ts';
@@ -149,11 +151,10 @@ export class Loop {
     if (subscribed() !== this.publishing) observe(this);
     this.observer?.turn();
     try {
-      this.takeUnwritten();
-      this.sendQueued();
       this.wake();
       this.expire();
       this.waking = false;
+      this.sendQueued();
       this.observer?.run();
       this.run();
       if (this.sends.length > 0) {
@@ -168,6 +169,7 @@ export class Loop {
 
   private wake(): void {
     const { driver } = this;
+    this.takeUnwritten();
     const { events, completions } = driver;
     for (let i = 0, at = 0; i < completions; i++, at += COMPLETION) {
       const descriptor = this.descriptors[events[at + 1]!];
@@ -484,19 +486,16 @@ export class Loop {
     const queued = this.sends;
     if (queued.length === 0) return;
     this.sends = [];
-    const { sends } = this.driver;
     const leaving: QueuedSend[] = [];
     const buffers: Uint8Array[] = [];
     for (const send of queued) {
       const data = send.due();
       if (data === null) continue;
-      sends[leaving.length * SEND] = send.fd;
-      sends[leaving.length * SEND + 1] = send.task.id;
       leaving.push(send);
       buffers.push(data);
     }
-    this.driver.send(buffers);
-    for (let i = 0; i < leaving.length; i++) leaving[i]!.sent(sends[i * SEND + 2]!);
+    const results = this.driver.send(leaving, buffers);
+    for (let i = 0; i < leaving.length; i++) leaving[i]!.sent(results[i]!);
   }
 
   /** Sends what is queued for this descriptor, so that what follows cannot overtake it. */

@@ -9,12 +9,14 @@ import {
   type Operation,
   race,
   readable,
+  run,
   sleep,
   spawn,
   type Task,
   timeout,
   yieldNow,
 } from '../src/index.ts';
+import { Trap } from '../src/operation.ts';
 import { pipe, suspended } from './helpers.ts';
 import { simulate } from './simulated-driver.ts';
 import { both, on, type Style, thrownBy } from './styles.ts';
@@ -119,6 +121,32 @@ describe('race', () => {
     const done = spawn(later(style, 0, 'first'));
     yield* on(done);
     expect(yield* on(race([done.join(), sleep(0) as Operation<never>]))).toBe('first');
+  });
+
+  test('takes back a contender whose start lets another win', async () => {
+    class Wait extends Trap<string> {
+      undone = 0;
+      readonly onBegin: () => void;
+      constructor(onBegin: () => void) {
+        super();
+        this.onBegin = onBegin;
+      }
+      protected override begin(): void {
+        this.onBegin();
+      }
+      protected override undo(): void {
+        this.undone++;
+      }
+      override describe(): string {
+        return 'a test';
+      }
+    }
+    await run(function* () {
+      const first = new Wait(() => {});
+      const second = new Wait(() => first.succeed('first'));
+      expect(yield* race([first, second])).toBe('first');
+      expect([first.undone, second.undone, second.pending]).toEqual([0, 1, false]);
+    });
   });
 
   both('returns when the losers have been cancelled and have ended', function* (style) {

@@ -73,7 +73,6 @@ export class SimulatedDriver implements Driver {
   readonly events: Int32Array = new Int32Array(1024 * COMPLETION);
   readonly unwrittenEvents: Int32Array = new Int32Array(0);
   readonly unwritten: number = 0;
-  readonly sends: Int32Array = new Int32Array(0);
   readonly out: Uint8Array = new Uint8Array(0);
   readonly page: ArrayBuffer = new ArrayBuffer(65536);
   readonly slab: ArrayBuffer = new ArrayBuffer(0);
@@ -142,7 +141,7 @@ export class SimulatedDriver implements Driver {
   submitWrite(): boolean {
     throw new Error('simulated descriptors take no writes');
   }
-  send(): void {
+  send(): number[] {
     throw new Error('simulated descriptors take no writes');
   }
   clearUnwritten(): void {}

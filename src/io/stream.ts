@@ -1,18 +1,19 @@
 // A connected socket: bytes in, bytes out, with backpressure both ways.
 //
 // - One reader and one writer at a time; a second gets BusyError, the first notices nothing.
-// - Reads and small writes are queued for the loop's native turn. What the kernel does not take waits in the backlog; above the high-water
+// - Reads and writes are queued for the loop's native turn; a large write that nobody else's can join leaves at once. What the kernel does not take waits in the backlog; above the high-water
 //   mark the writer waits too, so the memory of a connection is bounded by the mark and one turn's writes.
 // - An error of a queued write is thrown by the next write, by flush() or by close().
 // - The descriptor is owned here, closed once, and its waiters are woken before that.
 
+import { types } from 'node:util';
 import { compose } from '../compose.ts';
 import { currentTask, isStepping } from '../current.ts';
 import { MAX_READ, SMALL_WRITE } from '../driver.ts';
 import { BusyError, ClosedError, EAGAIN, systemError } from '../errors.ts';
 import type { Descriptor, DescriptorHandler, Loop, QueuedSend } from '../loop.ts';
 import { native, type SocketAddress } from '../native.ts';
-import { type Coroutine, DONE, type Operation, Trap } from '../operation.ts';
+import { type Coroutine, DONE, type Operation, Trap, type Waiter } from '../operation.ts';
 import { EVENT_READ, EVENT_WRITE } from '../selectors.ts';
 import type { Task } from '../task.ts';
 import { bytes, integer, signalOf, type WaitOptions } from '../validate.ts';
@@ -166,6 +167,10 @@ class Write extends Trap<void> implements QueuedSend {
   private rest: Uint8Array;
   /** It is to leave with the others of this turn. */
   queued = false;
+  /** Started for the `await` style: it may be that nobody waits for it. */
+  private started = false;
+  /** One of several of which only the first is to happen: those that leave together all do. */
+  private raced = false;
 
   constructor(stream: Stream, data: Uint8Array, signal: AbortSignal | undefined) {
     super(signal);
@@ -182,8 +187,9 @@ class Write extends Trap<void> implements QueuedSend {
       return;
     }
     // Another thread could change shared memory under the kernel's hands.
-    if (rest.buffer instanceof SharedArrayBuffer) this.rest = rest.slice();
-    this.queued = rest.length > 0 && stream.backlogLength === 0 && stream.loop.submitSend(this);
+    if (types.isSharedArrayBuffer(rest.buffer)) this.rest = rest.slice();
+    stream.throwWriteError();
+    this.queued = !this.raced && rest.length > 0 && stream.backlogLength === 0 && stream.loop.submitSend(this);
     if (this.queued) {
       stream.writer = this;
       return;
@@ -204,6 +210,8 @@ class Write extends Trap<void> implements QueuedSend {
   }
   sent(result: number): void {
     const { stream } = this;
+    if (!this.pending) return;
+    stream.loop.observer?.onBehalfOf(this.task);
     try {
       this.advance(stream.taken(result));
       this.settleOrWait();
@@ -212,6 +220,20 @@ class Write extends Trap<void> implements QueuedSend {
       this.fail(error);
     }
     stream.settleFlushers();
+  }
+
+  override promise(): Operation<void> {
+    this.started = true;
+    return super.promise();
+  }
+  override startFor(waiter: Waiter): void {
+    this.raced = true;
+    super.startFor(waiter);
+  }
+  /** What was started and is not waited for has happened, as far as its task can tell: its bytes are not lost with the task. */
+  override cancel(error: unknown): void {
+    if (this.started && this.queued) this.stream.loop.flush();
+    super.cancel(error);
   }
 
   /** The backlog has shrunk. @throws SystemError of send(2) */
@@ -452,7 +474,11 @@ export class Stream implements DescriptorHandler {
     const signal = signalOf(options);
     const stream = this;
     return compose('shutdown', function* () {
-      yield* new Flush(stream, signal);
+      // What is written while it waits comes before the end, too.
+      do {
+        yield* new Flush(stream, signal);
+        stream.loop.flush();
+      } while (!stream.flushed && !stream.closed);
       if (stream.sentEnd || stream.closed) return;
       stream.sentEnd = true;
       const result = native.shutdown(stream.descriptor.fd);
