@@ -12,7 +12,7 @@
       'native/host.cc',
       'native/poll_poller.cc',
       'native/select_poller.cc',
-      'native/slab_pool.cc',
+      'native/memory_pool.cc',
       'native/sockets.cc',
       'native/trace.cc',
       'native/turn.cc',

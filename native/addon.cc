@@ -16,9 +16,9 @@
 #include "bare_function.h"
 #include "blocking_threads.h"
 #include "host.h"
+#include "memory_pool.h"
 #include "poller.h"
 #include "quiet.h"
-#include "slab_pool.h"
 #include "sockets.h"
 #include "syscalls.h"
 #include "trace.h"
@@ -33,9 +33,14 @@ constexpr napi_type_tag kPollerTag = {0x6f6e65776169744aULL, 0x706f6c6c65720001U
 struct Environment {
   TraceSlotRef slot = std::make_shared<TraceSlot>();
   std::unique_ptr<Trace> trace;
-  std::shared_ptr<SlabPool> slabs = std::make_shared<SlabPool>();
+  // V8 collects when young ArrayBuffers hold 32 MiB, and what it finds unused comes back a little later.
+  std::shared_ptr<MemoryPool> pages = std::make_shared<MemoryPool>(32 * 1024, 48 * 1024 * 1024);
+  std::shared_ptr<MemoryPool> slabs = std::make_shared<MemoryPool>(512 * 1024, 48 * 1024 * 1024);
   /** By number: the descriptors that were opened here and not closed. A worker that is terminated runs no JavaScript that could. */
   std::vector<bool> owned;
+
+  /** Gives the kernel the memory for reads that is not in use. How much there is left. */
+  size_t trim() { return pages->trim() + slabs->trim(); }
 
   void end_trace() {
     slot->active = nullptr;
@@ -249,7 +254,7 @@ class TurnWrap : public Napi::ObjectWrap<TurnWrap>, private HostClient {
 
   Napi::Value stop(const Napi::CallbackInfo& info) {
     if (host_ && *host_) (*host_)->stop();
-    environment(env_).slabs->trim();
+    environment(env_).trim();
     return info.Env().Undefined();
   }
 
@@ -267,8 +272,7 @@ class TurnWrap : public Napi::ObjectWrap<TurnWrap>, private HostClient {
   void before_wait() override { turn_->set_areas(area(env_, page_), area(env_, slab_)); }
 
   void quiet() override {
-    const size_t slabs = environment(env_).slabs->trim();
-    collect_after_busy_time(v8::Isolate::GetCurrent(), slabs);
+    collect_after_busy_time(v8::Isolate::GetCurrent(), environment(env_).trim());
   }
 
   static Turn::Area area(napi_env env, const Napi::Reference<Napi::ArrayBuffer>& reference) {
@@ -547,18 +551,19 @@ void trace_tick(const v8::FunctionCallbackInfo<v8::Value>& info) {
   }
 }
 
-/** takeSlab(): an ArrayBuffer for large reads, with anything in it; or undefined, when there are enough. */
-void take_slab(const v8::FunctionCallbackInfo<v8::Value>& info) {
-  using Keeper = std::shared_ptr<SlabPool>;
-  const Keeper& pool = static_cast<Environment*>(info.Data().As<v8::External>()->Value())->slabs;
-  uint8_t* slab = pool->take();
-  if (slab == nullptr) return;
+/** takePage() and takeSlab(): an ArrayBuffer to read into, with anything in it; or undefined, when there are enough. */
+template <std::shared_ptr<MemoryPool> Environment::* kPool>
+void take_memory(const v8::FunctionCallbackInfo<v8::Value>& info) {
+  using Keeper = std::shared_ptr<MemoryPool>;
+  const Keeper& pool = static_cast<Environment*>(info.Data().As<v8::External>()->Value())->*kPool;
+  uint8_t* block = pool->take();
+  if (block == nullptr) return;
   const auto give_back = [](void* data, size_t, void* keeper) {
     (*static_cast<Keeper*>(keeper))->give_back(static_cast<uint8_t*>(data));
     delete static_cast<Keeper*>(keeper);
   };
   info.GetReturnValue().Set(
-      v8::ArrayBuffer::New(info.GetIsolate(), v8::ArrayBuffer::NewBackingStore(slab, SlabPool::kSlabBytes, give_back, new Keeper(pool))));
+      v8::ArrayBuffer::New(info.GetIsolate(), v8::ArrayBuffer::NewBackingStore(block, pool->block_bytes(), give_back, new Keeper(pool))));
 }
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
@@ -577,7 +582,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   };
   for (const auto& [name, function] : functions) exports.Set(name, Napi::Function::New(env, function, name));
   export_bare(env, exports, "traceTick", trace_tick, data->slot.get());
-  export_bare(env, exports, "takeSlab", take_slab, data);
+  export_bare(env, exports, "takePage", take_memory<&Environment::pages>, data);
+  export_bare(env, exports, "takeSlab", take_memory<&Environment::slabs>, data);
   export_async_context(env, exports);
   return exports;
 }

@@ -11,13 +11,13 @@
 
 namespace onewait {
 
-/** Has V8 collect, once and in its own time, if that can give back a few MiB of its young generation, or of `slabs`, in bytes. */
-inline void collect_after_busy_time(v8::Isolate* isolate, size_t slabs) {
+/** Has V8 collect, once and in its own time, if that can give back a few MiB of its young generation, or of `read_memory`, in bytes. */
+inline void collect_after_busy_time(v8::Isolate* isolate, size_t read_memory) {
   constexpr size_t kWorthwhile = 4 * 1024 * 1024;
   for (size_t i = 0; i < isolate->NumberOfHeapSpaces(); ++i) {
     v8::HeapSpaceStatistics space;
     if (!isolate->GetHeapSpaceStatistics(&space, i) || std::strcmp(space.space_name(), "new_space") != 0) continue;
-    if (space.space_size() < kWorthwhile && slabs < kWorthwhile) return;
+    if (space.space_size() < kWorthwhile && read_memory < kWorthwhile) return;
     isolate->MemoryPressureNotification(v8::MemoryPressureLevel::kModerate);
     isolate->MemoryPressureNotification(v8::MemoryPressureLevel::kNone);
     return;

@@ -46,7 +46,7 @@ export const MAX_READ: number = 64 * 1024;
 
 const SMALL_READ = 4096;
 const PAGE_BYTES = 32 * 1024;
-/** As native/slab_pool.h has it: a batch of messages of 16 KiB, and room for another read. */
+/** These are the sizes of native/addon.cc, too. A batch of messages of 16 KiB, and room for another read. */
 const SLAB_BYTES = 512 * 1024;
 
 export interface Driver {
@@ -104,23 +104,25 @@ function makeSelector(poller: PollerName): Selector {
   return new EpollSelector();
 }
 
-/**
- * Chunks of several streams share it: transferring the buffer of one (postMessage) copies it, or the others would lose their bytes. Like that of
- * Node's own pool it is not filled with zeros before, which would cost as much as what is read into it.
- */
+/** Chunks of several streams share it: transferring the buffer of one (postMessage) copies it, or the others would lose their bytes. */
 function shareable(memory: ArrayBuffer): ArrayBuffer {
   markAsUntransferable(memory);
   return memory;
 }
 
 function newPage(): ArrayBuffer {
-  return shareable(Buffer.allocUnsafeSlow(PAGE_BYTES).buffer as ArrayBuffer);
+  return shareable(native.takePage() ?? unfilled(PAGE_BYTES));
 }
 
 function newSlab(): ArrayBuffer {
   // V8 looks at how much young ArrayBuffers hold, and collects, when it allocates the memory of one. A slab's is ours.
   void new ArrayBuffer(1);
-  return shareable(native.takeSlab() ?? (Buffer.allocUnsafeSlow(SLAB_BYTES).buffer as ArrayBuffer));
+  return shareable(native.takeSlab() ?? unfilled(SLAB_BYTES));
+}
+
+/** Like that of Node's own pool it has anything in it: zeros would cost as much as what is read over them. */
+function unfilled(bytes: number): ArrayBuffer {
+  return Buffer.allocUnsafeSlow(bytes).buffer as ArrayBuffer;
 }
 
 export class NativeDriver implements Driver {

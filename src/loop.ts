@@ -68,8 +68,7 @@ export class Descriptor implements SelectorKey<Descriptor> {
   interest = 0;
   handler: DescriptorHandler | null;
   /** Tasks in `readable(fd)` and `writable(fd)`, first in first out: one event wakes one of them. Most descriptors never have any. */
-  readers: Trap<void>[] | null = null;
-  writers: Trap<void>[] | null = null;
+  waiters: { readonly readers: Trap<void>[]; readonly writers: Trap<void>[] } | null = null;
   /** The flush that its last queued write leaves with. */
   queuedIn = -1;
 
@@ -179,7 +178,7 @@ export class Loop {
       if (kind === READY) this.wakeReady(descriptor, events[at + 3]!);
       else {
         descriptor.handler?.onRead(events[at + 3]!, kind === READ_PAGE ? driver.page : driver.slab, events[at + 4]!);
-        this.wakeOne(descriptor.readers);
+        this.wakeOne(descriptor.waiters?.readers);
       }
     }
     driver.refill();
@@ -188,14 +187,14 @@ export class Loop {
   private wakeReady(descriptor: Descriptor, events: number): void {
     this.observer?.onBehalfOf(descriptor.handler?.actingFor ?? this.guest);
     let unwanted = 0;
-    if (events & EVENT_READ && !this.wakeOne(descriptor.readers) && !descriptor.handler?.onReadable())
+    if (events & EVENT_READ && !this.wakeOne(descriptor.waiters?.readers) && !descriptor.handler?.onReadable())
       unwanted |= EVENT_READ | EVENT_EDGE;
-    if (events & EVENT_WRITE && !this.wakeOne(descriptor.writers) && !descriptor.handler?.onWritable())
+    if (events & EVENT_WRITE && !this.wakeOne(descriptor.waiters?.writers) && !descriptor.handler?.onWritable())
       unwanted |= EVENT_WRITE;
     if (unwanted !== 0 && descriptor.generation !== 0) this.narrow(descriptor, descriptor.interest & ~unwanted);
   }
 
-  private wakeOne(waiters: Trap<void>[] | null): boolean {
+  private wakeOne(waiters: Trap<void>[] | undefined): boolean {
     const first = waiters?.shift();
     first?.succeed(undefined);
     return first !== undefined;
@@ -347,8 +346,10 @@ export class Loop {
 
   /** What they wait on is gone. */
   private expel(descriptor: Descriptor): void {
-    for (const waiters of [descriptor.readers, descriptor.writers]) {
-      for (const trap of waiters?.splice(0) ?? [])
+    const { waiters } = descriptor;
+    if (waiters === null) return;
+    for (const traps of [waiters.readers, waiters.writers]) {
+      for (const trap of traps.splice(0))
         trap.fail(new ClosedError(`fd ${descriptor.fd} was closed while ${trap.task} waited on it`));
     }
   }
@@ -381,7 +382,7 @@ export class Loop {
     descriptor.interest = 0;
     this.selector.unregister(descriptor.fd);
     descriptor.generation = 0;
-    if (descriptor.handler === null && !descriptor.readers?.length && !descriptor.writers?.length)
+    if (descriptor.handler === null && !descriptor.waiters?.readers.length && !descriptor.waiters?.writers.length)
       this.descriptors[descriptor.fd] = undefined;
   }
 
@@ -410,9 +411,8 @@ export class Loop {
       descriptor.generation = generation;
       descriptor.interest = interest;
     }
-    if (event === EVENT_READ) descriptor.readers ??= [];
-    else descriptor.writers ??= [];
-    const waiters = (event === EVENT_READ ? descriptor.readers : descriptor.writers)!;
+    descriptor.waiters ??= { readers: [], writers: [] };
+    const waiters = event === EVENT_READ ? descriptor.waiters.readers : descriptor.waiters.writers;
     waiters.push(trap);
     return () => {
       const index = waiters.indexOf(trap);

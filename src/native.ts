@@ -69,7 +69,8 @@ interface Native {
   traceRoom(): boolean;
   traceText(what: number, task: number, fd: number, text: string): void;
   traceTick(): void;
-  /** Memory for large reads, with anything in it; undefined when enough of it is in use. */
+  /** Memory to read into, 32 and 512 KiB, with anything in it; undefined when enough of it is in use. */
+  takePage(): ArrayBuffer | undefined;
   takeSlab(): ArrayBuffer | undefined;
   /** Absent from Node 24 on, where AsyncLocalStorage does the same. */
   getAsyncContext?(): unknown;

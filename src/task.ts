@@ -61,8 +61,8 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   /** How it ended; null before that. */
   private status: TaskState | null = null;
   private result: unknown = undefined;
-  private pending: Trap | null = null;
-  private alsoPending: Set<Trap> | null = null;
+  /** What it waits for: a generator for one thing, an async function perhaps for several. */
+  private pending: Trap | Set<Trap> | null = null;
   private joiners: Join<T>[] | null = null;
   private joined = false;
   private taken: Trap | null = null;
@@ -155,10 +155,8 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   /** It waits for one more thing. @internal */
   suspended(trap: Trap): void {
     if (this.pending === null) this.pending = trap;
-    else {
-      this.alsoPending ??= new Set();
-      this.alsoPending.add(trap);
-    }
+    else if (this.pending instanceof Set) this.pending.add(trap);
+    else this.pending = new Set([this.pending, trap]);
     const { observer } = this.loop;
     if (observer !== null) observer.suspend(this.self, trap);
   }
@@ -179,18 +177,17 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   wakened(trap: Trap): void {
     this.share = SHARE;
     if (this.pending === trap) this.pending = null;
-    else this.alsoPending?.delete(trap);
+    else if (this.pending instanceof Set && this.pending.delete(trap) && this.pending.size === 0) this.pending = null;
   }
 
   private get waiting(): boolean {
-    return this.pending !== null || (this.alsoPending !== null && this.alsoPending.size > 0);
+    return this.pending !== null;
   }
 
-  /** What it waits for. A generator waits for one thing, an async function perhaps for several. @internal */
+  /** @internal */
   waits(): Trap[] {
-    const waits = this.alsoPending === null ? [] : [...this.alsoPending];
-    if (this.pending !== null) waits.unshift(this.pending);
-    return waits;
+    if (this.pending === null) return [];
+    return this.pending instanceof Set ? [...this.pending] : [this.pending];
   }
 
   /** Whether only promises that are not ours can move it. @internal */

@@ -118,6 +118,7 @@ describe('functions', () => {
       'shutdown',
       'socketError',
       'socketName',
+      'takePage',
       'takeSlab',
       'traceClose',
       'traceDump',
@@ -556,24 +557,29 @@ describe('classes', () => {
     poller.close();
   });
 
-  test('slabs are memory of their own, are limited, and come back when they were collected', async () => {
-    setFlagsFromString('--expose-gc');
-    const collect = runInNewContext('gc') as () => void;
-    const held: ArrayBuffer[] = [];
-    for (let slab = native.takeSlab(); slab !== undefined; slab = native.takeSlab()) {
-      new Uint8Array(slab).fill(held.length);
-      held.push(slab);
-    }
-    expect(held.length).toBeGreaterThan(16);
-    for (const [i, slab] of held.entries()) expect(new Uint8Array(slab).every((byte) => byte === i)).toBe(true);
-    const size = held[0]!.byteLength;
-    held.length = 0;
-    // V8 sweeps on another thread.
-    await until('a slab has come back', () => {
-      collect();
-      return native.takeSlab()?.byteLength === size;
-    });
-  });
+  test.each(['takePage', 'takeSlab'] as const)(
+    '%s gives memory of its own, limited, which comes back when it was collected',
+    async (name) => {
+      const take = native[name];
+      setFlagsFromString('--expose-gc');
+      const collect = runInNewContext('gc') as () => void;
+      const held: ArrayBuffer[] = [];
+      for (let block = take(); block !== undefined; block = take()) {
+        new Uint8Array(block).fill(held.length);
+        held.push(block);
+      }
+      expect(held.length).toBeGreaterThan(16);
+      for (const [i, block] of held.entries())
+        expect(new Uint8Array(block).every((byte) => byte === (i & 0xff))).toBe(true);
+      const size = held[0]!.byteLength;
+      held.length = 0;
+      // V8 sweeps on another thread.
+      await until('a block has come back', () => {
+        collect();
+        return take()?.byteLength === size;
+      });
+    },
+  );
 
   test('what is shared outlives the turn, and cannot be pulled from under it', () => {
     const poller = new native.Poller('poll');

@@ -1,4 +1,4 @@
-#include "slab_pool.h"
+#include "memory_pool.h"
 
 #include <sys/mman.h>
 
@@ -6,15 +6,15 @@
 
 namespace onewait {
 
-SlabPool::~SlabPool() {
+MemoryPool::~MemoryPool() {
   for (uint8_t* region : regions_) ::munmap(region, kRegionBytes);
 }
 
-uint8_t* SlabPool::take() {
+uint8_t* MemoryPool::take() {
   const std::lock_guard lock(mutex_);
   trimming_ = false;
   if (free_.empty()) {
-    if ((regions_.size() + 1) * kRegionBytes > kMaxSlabs * kSlabBytes) return nullptr;
+    if ((regions_.size() + 1) * kRegionBytes > most_bytes_) return nullptr;
     // Twice as much, of which what is not aligned is unmapped again: huge pages have addresses that are multiples of their size.
     void* mapped = ::mmap(nullptr, 2 * kRegionBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapped == MAP_FAILED) return nullptr;
@@ -24,34 +24,34 @@ uint8_t* SlabPool::take() {
     ::munmap(start + before + kRegionBytes, kRegionBytes - before);
     ::madvise(start + before, kRegionBytes, MADV_HUGEPAGE);
     regions_.push_back(start + before);
-    for (size_t offset = kRegionBytes; offset > 0; offset -= kSlabBytes) free_.push_back(start + before + offset - kSlabBytes);
+    for (size_t offset = kRegionBytes; offset > 0; offset -= block_bytes_) free_.push_back(start + before + offset - block_bytes_);
   }
-  uint8_t* slab = free_.back();
+  uint8_t* block = free_.back();
   free_.pop_back();
-  return slab;
+  return block;
 }
 
-void SlabPool::give_back(uint8_t* slab) {
+void MemoryPool::give_back(uint8_t* block) {
   const std::lock_guard lock(mutex_);
-  free_.push_back(slab);
-  if (trimming_) unmap_unused_regions();
+  free_.push_back(block);
+  if (!trimming_) return;
+  uint8_t* region = block - reinterpret_cast<uintptr_t>(block) % kRegionBytes;
+  if (unmap_if_unused(region)) std::erase(regions_, region);
 }
 
-size_t SlabPool::trim() {
+size_t MemoryPool::trim() {
   const std::lock_guard lock(mutex_);
   trimming_ = true;
-  unmap_unused_regions();
+  std::erase_if(regions_, [this](uint8_t* region) { return unmap_if_unused(region); });
   return regions_.size() * kRegionBytes;
 }
 
-void SlabPool::unmap_unused_regions() {
-  std::erase_if(regions_, [this](uint8_t* region) {
-    const auto inside = [region](const uint8_t* slab) { return slab >= region && slab < region + kRegionBytes; };
-    if (std::ranges::count_if(free_, inside) < static_cast<ptrdiff_t>(kRegionBytes / kSlabBytes)) return false;
-    std::erase_if(free_, inside);
-    ::munmap(region, kRegionBytes);
-    return true;
-  });
+bool MemoryPool::unmap_if_unused(uint8_t* region) {
+  const auto inside = [region](const uint8_t* block) { return block >= region && block < region + kRegionBytes; };
+  if (static_cast<size_t>(std::ranges::count_if(free_, inside)) < kRegionBytes / block_bytes_) return false;
+  std::erase_if(free_, inside);
+  ::munmap(region, kRegionBytes);
+  return true;
 }
 
 }  // namespace onewait
