@@ -119,7 +119,8 @@ function closedLoop(shapes: readonly Shape[], effort: Effort, difference: Partia
       pace: null,
       rounds: roundsFor(shape, effort),
       warmupSeconds: 1.5,
-      leadSeconds: isLarge ? 0.5 : 0.1,
+      // A process that others had the core from for some seconds is slow at first, a Node by a fifth of its rate.
+      leadSeconds: isLarge ? 1 : effort === 'quick' ? 0.3 : 0.6,
       seconds: isLarge ? 1 : effort === 'quick' ? 0.3 : 0.5,
       ...difference,
     };
