@@ -37,12 +37,16 @@ void MemoryPool::give_back(uint8_t* block) {
   if (!trimming_) return;
   uint8_t* region = block - reinterpret_cast<uintptr_t>(block) % kRegionBytes;
   if (unmap_if_unused(region)) std::erase(regions_, region);
+  else ::madvise(block, block_bytes_, MADV_DONTNEED);
 }
 
 size_t MemoryPool::trim() {
   const std::lock_guard lock(mutex_);
-  trimming_ = true;
   std::erase_if(regions_, [this](uint8_t* region) { return unmap_if_unused(region); });
+  if (!trimming_) {
+    for (uint8_t* block : free_) ::madvise(block, block_bytes_, MADV_DONTNEED);
+  }
+  trimming_ = true;
   return regions_.size() * kRegionBytes;
 }
 

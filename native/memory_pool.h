@@ -25,7 +25,7 @@ class MemoryPool {
   /** A block, or null when all are taken. What is in it is not defined. */
   uint8_t* take();
   void give_back(uint8_t* block);
-  /** Gives the kernel what is not in use, and until the next is taken also what comes back. How many bytes are left. */
+  /** Gives the kernel what is not in use, and until the next is taken also what comes back. How many bytes are mapped still. */
   size_t trim();
 
  private:

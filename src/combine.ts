@@ -97,12 +97,12 @@ class First<T> extends Trap<Trap<T>> implements Waiter {
   }
 
   protected override begin(): void {
-    for (const contender of this.contenders) {
+    for (const [i, contender] of this.contenders.entries()) {
       try {
         contender.startFor(this);
       } catch (error) {
         // Used before, so not ours to take back; those that began are.
-        for (const begun of this.contenders.slice(0, this.contenders.indexOf(contender))) begun.revoke();
+        for (const begun of this.contenders.slice(0, i)) begun.revoke();
         throw error;
       }
       if (this.winner === null) continue;

@@ -714,6 +714,17 @@ describe('when nothing happens any more after a busy time', () => {
          ${QUIET}
        });`,
     ],
+    [
+      'memory between small pieces that are kept',
+      24,
+      `import { native } from ${JSON.stringify(library.replace('index.js', 'native.js'))};
+       let pages = Array.from({ length: 1200 }, () => native.takePage());
+       for (const page of pages) new Uint8Array(page).fill(1);
+       const kept = pages.filter((_, i) => i % 64 === 0);
+       pages = null;
+       await run(function* () { ${QUIET} });
+       console.log(kept.length);`,
+    ],
   ])('%s is given back', async (_, least, source) => {
     // V8's memory reducer does the same, some time after V8 has collected of its own accord.
     const flags = ['sh', '-c', 'node=$1; shift; exec "$node" --no-memory-reducer "$@"', 'sh'];

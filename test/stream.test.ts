@@ -361,6 +361,11 @@ describe('read', () => {
     ['length 5 of 4', (conn: Stream) => conn.readInto(new Uint8Array(4), 0, 5), RangeError],
     ['offset 3 and length 2 of 4', (conn: Stream) => conn.readInto(new Uint8Array(4), 3, 2), RangeError],
     ['shared memory', (conn: Stream) => conn.readInto(new Uint8Array(new SharedArrayBuffer(4))), TypeError],
+    [
+      'memory shared by another realm',
+      (conn: Stream) => conn.readInto(new Uint8Array(runInNewContext('new SharedArrayBuffer(4)'))),
+      TypeError,
+    ],
     ['shared memory in a DataView', (conn: Stream) => conn.readInto(new DataView(new SharedArrayBuffer(4))), TypeError],
     ['n -1', (conn: Stream) => conn.readExactly(-1), RangeError],
     ['n 2^32', (conn: Stream) => conn.readExactly(2 ** 32), RangeError],
@@ -898,10 +903,14 @@ describe('write', () => {
         for (const task of tasks) yield* on(task);
       }));
 
-    everywhere('of memory shared by another realm is copied, and harms nobody', function* (style) {
-      const shared = new Uint8Array(runInNewContext(`new SharedArrayBuffer(${LARGE})`));
-      const { servers } = yield* writers(style, 2, function* (client, i) {
-        yield* on(client.write(i === 0 ? shared : Buffer.alloc(LARGE)));
+    everywhere('of memory shared with others is copied, and harms nobody', function* (style) {
+      const shared = [
+        new Uint8Array(runInNewContext(`new SharedArrayBuffer(${LARGE})`)),
+        Buffer.from(new SharedArrayBuffer(LARGE)),
+        new Uint8Array(new SharedArrayBuffer(LARGE)),
+      ];
+      const { servers } = yield* writers(style, 4, function* (client, i) {
+        yield* on(client.write(shared[i] ?? Buffer.alloc(LARGE)));
         yield* on(client.close());
       });
       for (const server of servers) expect((yield* on(style.spawn(() => readAll(server)))).length).toBe(LARGE);

@@ -187,9 +187,11 @@ class Write extends Trap<void> implements QueuedSend {
       return;
     }
     // Another thread could change shared memory under the kernel's hands.
-    if (types.isSharedArrayBuffer(rest.buffer)) this.rest = rest.slice();
+    if (types.isSharedArrayBuffer(rest.buffer)) this.rest = new Uint8Array(rest);
     stream.throwWriteError();
-    this.queued = !this.raced && rest.length > 0 && stream.backlogLength === 0 && stream.loop.submitSend(this);
+    // What native code would refuse (a proxy, say) must not be refused among others.
+    const joins = !this.raced && types.isUint8Array(rest) && rest.length > 0 && stream.backlogLength === 0;
+    this.queued = joins && stream.loop.submitSend(this);
     if (this.queued) {
       stream.writer = this;
       return;
@@ -211,9 +213,9 @@ class Write extends Trap<void> implements QueuedSend {
   sent(result: number): void {
     const { stream } = this;
     if (!this.pending) return;
-    stream.loop.observer?.onBehalfOf(this.task);
     try {
       this.advance(stream.taken(result));
+      if (this.rest.length > 0) stream.loop.observer?.onBehalfOf(this.task);
       this.settleOrWait();
     } catch (error) {
       stream.writer = null;
@@ -393,7 +395,7 @@ export class Stream implements DescriptorHandler {
   readInto(buffer: ArrayBufferView, offset = 0, length?: number, options?: WaitOptions): Operation<number> {
     if (!ArrayBuffer.isView(buffer)) throw new TypeError('buffer must be a typed array or a DataView');
     const view = bytes(buffer, 'buffer');
-    if (view.buffer instanceof SharedArrayBuffer)
+    if (types.isSharedArrayBuffer(view.buffer))
       throw new TypeError('buffer must not be backed by a SharedArrayBuffer; read into memory of your own and copy');
     integer(offset, 'offset', 0, view.length);
     const count = length === undefined ? view.length - offset : integer(length, 'length', 0, view.length - offset);
