@@ -1,7 +1,7 @@
 // What a busy time has left behind, given back when nothing happens any more.
 //
-// V8 collects when memory is asked for. A server whose connections have fallen silent asks for none, and so keeps what the busy time has made of its
-// young generation, up to 48 MiB: more than thousands of suspended coroutines hold. Who knows that nothing happens is the loop, and V8 has a
+// V8 collects when memory is asked for, or some seconds after it has done so. A server whose connections have fallen silent asks for none, and may
+// keep what the busy time has made of its young generation, up to 48 MiB: more than thousands of suspended coroutines hold. Who knows that nothing happens is the loop, and V8 has a
 // call for it. It marks in steps of a few milliseconds and on threads of its own. The runtimes of Go and Bun do this by the clock.
 #pragma once
 

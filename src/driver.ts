@@ -39,7 +39,7 @@ const RUNNABLE = 7;
 const PAGE_CURSOR = 8;
 const SLAB_CURSOR = 9;
 
-/** Writes up to this size are copied and leave with the next turn; larger ones are not copied, and their tasks wait until they have left. */
+/** Writes up to this size are copied and leave with the next turn; larger ones are not copied, and leave together with others of their turn, or at once. */
 export const SMALL_WRITE: number = 4096;
 /** The most that one read brings. */
 export const MAX_READ: number = 64 * 1024;
@@ -48,6 +48,12 @@ const SMALL_READ = 4096;
 const PAGE_BYTES = 32 * 1024;
 /** These are the sizes of native/addon.cc, too. A batch of messages of 16 KiB, and room for another read. */
 const SLAB_BYTES = 512 * 1024;
+
+/** Whose bytes they are: a descriptor, and the task that writes to it. */
+export interface Addressee {
+  readonly fd: number;
+  readonly task: { readonly id: number };
+}
 
 export interface Driver {
   readonly selector: Selector;
@@ -81,10 +87,7 @@ export interface Driver {
   /** Carries out what is queued; returns how many writes were left unfinished. */
   flush(): number;
   /** Hands the kernel each of the buffers, MAX_SENDS at the most, for its addressee. How many bytes of each it took, or -errno. */
-  send(
-    to: readonly { readonly fd: number; readonly task: { readonly id: number } }[],
-    buffers: readonly Uint8Array[],
-  ): number[];
+  send(to: readonly Addressee[], buffers: readonly Uint8Array[]): number[];
   /** Replaces memory that is used up. Call it when no completion is left to look at. */
   refill(): void;
   /** One blocking turn. */
@@ -105,19 +108,19 @@ function makeSelector(poller: PollerName): Selector {
 }
 
 /** Chunks of several streams share it: transferring the buffer of one (postMessage) copies it, or the others would lose their bytes. */
-function shareable(memory: ArrayBuffer): ArrayBuffer {
+function untransferable(memory: ArrayBuffer): ArrayBuffer {
   markAsUntransferable(memory);
   return memory;
 }
 
 function newPage(): ArrayBuffer {
-  return shareable(native.takePage() ?? unfilled(PAGE_BYTES));
+  return untransferable(native.takePage() ?? unfilled(PAGE_BYTES));
 }
 
 function newSlab(): ArrayBuffer {
   // V8 looks at how much young ArrayBuffers hold, and collects, when it allocates the memory of one. A slab's is ours.
   void new ArrayBuffer(1);
-  return shareable(native.takeSlab() ?? unfilled(SLAB_BYTES));
+  return untransferable(native.takeSlab() ?? unfilled(SLAB_BYTES));
 }
 
 /** Like that of Node's own pool it has anything in it: zeros would cost as much as what is read over them. */
@@ -219,10 +222,7 @@ export class NativeDriver implements Driver {
     return this.#turn.flush();
   }
 
-  send(
-    to: readonly { readonly fd: number; readonly task: { readonly id: number } }[],
-    buffers: readonly Uint8Array[],
-  ): number[] {
+  send(to: readonly Addressee[], buffers: readonly Uint8Array[]): number[] {
     const sends = this.#sends;
     for (let i = 0; i < to.length; i++) {
       sends[i * SEND] = to[i]!.fd;
@@ -234,7 +234,7 @@ export class NativeDriver implements Driver {
 
   refill(): void {
     const head = this.#head;
-    // A length of 0: somebody detached it all the same (ArrayBuffer.prototype.transfer).
+    // Where somebody detached it all the same (ArrayBuffer.prototype.transfer), its length is 0.
     const pageUsed = head[PAGE_CURSOR]! + SMALL_READ > this.page.byteLength;
     const slabUsed = head[SLAB_CURSOR]! + MAX_READ > this.slab.byteLength;
     if (!pageUsed && !slabUsed) return;

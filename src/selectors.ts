@@ -221,7 +221,7 @@ export abstract class Selector {
   }
 }
 
-/** By descriptor. Their numbers are small and dense, for the kernel hands out the lowest that is free: an array holds a third of what a Map does. */
+/** By descriptor. Their numbers are small and dense, for the kernel hands out the lowest that is free; a Map would take 40 bytes for each. */
 class KeyTable {
   readonly #keys: (SelectorKey<unknown> | undefined)[] = [];
   size = 0;

@@ -1,8 +1,9 @@
 // A connected socket: bytes in, bytes out, with backpressure both ways.
 //
 // - One reader and one writer at a time; a second gets BusyError, the first notices nothing.
-// - Reads and writes are queued for the loop's native turn; a large write that nobody else's can join leaves at once. What the kernel does not take waits in the backlog; above the high-water
-//   mark the writer waits too, so the memory of a connection is bounded by the mark and one turn's writes.
+// - Reads and writes are queued for the loop's native turn; a large write that nobody else's can join leaves at once. What the kernel does not
+//   take waits in the backlog; above the high-water mark the writer waits too, so the memory of a connection is bounded by the mark and one
+//   turn's writes.
 // - An error of a queued write is thrown by the next write, by flush() or by close().
 // - The descriptor is owned here, closed once, and its waiters are woken before that.
 
