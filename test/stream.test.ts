@@ -544,7 +544,7 @@ describe('readUntil', () => {
 
   both('keeps at most its limit and one read in memory, whatever the peer sends', function* (style) {
     const [client, server] = yield* pair();
-    const writer = style.spawn(() => thrownBy(() => client.write(Buffer.alloc(4_000_000, 'x'))));
+    const writer = style.spawn(() => thrownBy(() => client.write(Buffer.alloc(20_000_000, 'x'))));
     expect(yield* thrownBy(() => server.readUntil('\n', 1000))).toMatchObject({ code: 'ERR_LIMIT' });
     expect((yield* on(server.read()))!.length).toBeLessThanOrEqual(65 * KIB);
     server.destroy();
