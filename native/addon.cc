@@ -189,8 +189,9 @@ class TurnWrap : public Napi::ObjectWrap<TurnWrap>, private HostClient {
       Napi::TypeError::New(env_, "The argument \"poller\" must be an open Poller").ThrowAsJavaScriptException();
       return;
     }
+    Args args(info);
     poller_ = wrap->poller();
-    turn_ = std::make_shared<Turn>(poller_.get(), environment(env_).slot);
+    turn_ = std::make_shared<Turn>(poller_.get(), environment(env_).slot, args.boolean(1));
   }
 
   ~TurnWrap() override {

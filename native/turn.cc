@@ -9,8 +9,8 @@
 
 namespace onewait {
 
-Turn::Turn(Poller* poller, TraceSlotRef trace)
-    : poller_(poller), trace_(std::move(trace)), shared_(std::make_shared<Shared>()), origin_(monotonic_ns()) {
+Turn::Turn(Poller* poller, TraceSlotRef trace, bool use_ring)
+    : poller_(poller), trace_(std::move(trace)), use_ring_(use_ring), shared_(std::make_shared<Shared>()), origin_(monotonic_ns()) {
   shared_->head.deadline = std::numeric_limits<double>::infinity();
   ready_.reserve(Poller::kMaxReady);
 }
@@ -92,34 +92,81 @@ void Turn::arm(const Submission& submission) {
 
 /** Issues the writes that were collected. Whether the kernel took all bytes of all of them. */
 bool Turn::transmit_all() {
-  const bool traced = trace_->active != nullptr && transfer_count_ > 0;
+  const std::span<Transfer> writes = transfers();
+  const bool traced = trace_->active != nullptr && !writes.empty();
   if (traced) {
     trace_->active->now();
     batch_clock_.begin();
   }
   bool whole = true;
-  for (Transfer& write : transfers()) {
-    // Bytes must not overtake those before them that are left.
-    if (!whole && static_cast<size_t>(write.fd) < slots_.size() && slots_[write.fd].blocked == flushes_) continue;
-    do {
-      write.result = transmit(write.fd, write.data, write.length);
-    } while (write.result == -EINTR);
-    if (traced) write.end = ticks();
-    if (write.result == static_cast<int64_t>(write.length)) continue;
-    whole = false;
-    if (write.result >= 0 || write.result == -EAGAIN) slot(write.fd).blocked = flushes_;
+  for (size_t next = 0; next < writes.size();) {
+    const uint64_t begin = traced ? ticks() : 0;
+    const size_t together = transmit_together(writes.subspan(next));
+    const size_t end = next + std::max<size_t>(together, 1);
+    if (together == 0) transmit_one(writes[next]);
+    const uint64_t share = traced ? (ticks() - begin) / (end - next) : 0;
+    for (uint64_t time = begin; next < end; ++next) {
+      Transfer& write = writes[next];
+      if (traced && write.made != Transfer::kNot) write.end = time += share;
+      if (write.result == static_cast<int64_t>(write.length)) continue;
+      whole = false;
+      if (write.result >= 0 || write.result == -EAGAIN) slot(write.fd).blocked = flushes_;
+    }
   }
   if (traced) batch_clock_.end();
   return whole;
 }
 
+/** Bytes must not overtake those before them that are left. */
+bool Turn::overtakes(const Transfer& write) const {
+  return static_cast<size_t>(write.fd) < slots_.size() && slots_[write.fd].blocked == flushes_;
+}
+
+void Turn::transmit_one(Transfer& write) {
+  if (overtakes(write)) return;
+  write.made = Transfer::kAlone;
+  do {
+    write.result = transmit(write.fd, write.data, write.length);
+  } while (write.result == -EINTR);
+}
+
+/** Makes the first of the writes in one system call, as many as go to different descriptors. How many: 0 when that would not help, or cannot be. */
+size_t Turn::transmit_together(std::span<Transfer> writes) {
+  if (writes.size() < kWorthARing) return 0;
+  if (!ring_tried_) {
+    ring_tried_ = true;
+    if (use_ring_) ring_ = SendRing::open();
+  }
+  if (ring_ == nullptr) return 0;
+  ++batches_;
+  for (const Transfer& write : writes) {
+    if (ring_->full() || static_cast<size_t>(write.fd) >= slots_.size() || overtakes(write)) break;
+    uint32_t& batch = slots_[write.fd].batch;
+    if (batch == batches_) break;
+    batch = batches_;
+    ring_->add(write.fd, write.data, write.length);
+  }
+  if (ring_->size() < kWorthARing) {
+    ring_->clear();
+    return 0;
+  }
+  const size_t made = ring_->submit();
+  for (size_t i = 0; i < made; ++i) {
+    writes[i].made = Transfer::kTogether;
+    writes[i].result = ring_->result(static_cast<uint32_t>(i));
+    if (writes[i].result == -EINTR) transmit_one(writes[i]);
+  }
+  return made;
+}
+
 void Turn::record_writes() {
   Trace* trace = trace_->active;
   for (const Transfer& write : transfers()) {
-    if (write.end == 0) continue;  // not made: it would have overtaken another
+    if (write.made == Transfer::kNot) continue;  // it would have overtaken another
     const int64_t length = static_cast<int64_t>(write.length);
     trace->payload(write.data, write.result);
-    trace->passed(batch_clock_.time_of(write.end), Syscall::kSend, write.fd, 0, 0, length, write.result, static_cast<uint32_t>(write.task));
+    const Syscall call = write.made == Transfer::kTogether ? Syscall::kRingSend : Syscall::kSend;
+    trace->passed(batch_clock_.time_of(write.end), call, write.fd, 0, 0, length, write.result, static_cast<uint32_t>(write.task));
   }
 }
 

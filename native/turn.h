@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "poller.h"
+#include "send_ring.h"
 #include "syscalls.h"
 #include "trace.h"
 
@@ -78,6 +79,8 @@ class Turn {
   static constexpr size_t kSubmissions = 4096;
   static constexpr size_t kOutBytes = 256 * 1024;
   static constexpr size_t kSends = 1024;
+  /** So many writes at least leave in one system call; fewer are sent one by one. */
+  static constexpr size_t kWorthARing = 4;
   /** A read never gets less room than this in the slab. */
   static constexpr size_t kReadBytes = 64 * 1024;
   /** Reads smaller than this are packed into the page. */
@@ -99,7 +102,8 @@ class Turn {
     size_t length = 0;
   };
 
-  Turn(Poller* poller, TraceSlotRef trace);
+  /** `use_ring`: the writes of a turn may leave in one system call, where the kernel has io_uring. */
+  Turn(Poller* poller, TraceSlotRef trace, bool use_ring);
 
   std::shared_ptr<Shared> shared() const { return shared_; }
   void set_areas(Area page, Area slab) {
@@ -133,6 +137,7 @@ class Turn {
     uint32_t readable = 0; // edge-triggered only: the generation that is known to be readable
     uint32_t hangup = 0;   // the generation whose end is known to have come: a short read does not drain it
     uint32_t blocked = 0;  // the flush in which the kernel stopped taking bytes
+    uint32_t batch = 0;    // the last batch of sends that it was in
   };
 
   Slot& slot(int fd) {
@@ -145,12 +150,14 @@ class Turn {
 
   /** A read or a write of this turn. */
   struct Transfer {
+    enum Made : uint8_t { kNot, kAlone, kTogether };
     int fd;
     int32_t task;
     uint8_t* data;
     size_t length;
     int64_t result;  // bytes, or -errno
-    uint64_t end;    // when the call was over, in ticks of batch_clock_; 0: not known, or not made
+    uint64_t end;    // when the call was over, in ticks of batch_clock_; 0: not known
+    Made made = kNot;  // of writes: whether, and how
   };
 
   void begin_transfers() { transfer_count_ = 0; }
@@ -158,6 +165,9 @@ class Turn {
   std::span<Transfer> transfers() { return {transfers_.get(), transfer_count_}; }
   void arm(const Submission& submission);
   bool transmit_all();
+  bool overtakes(const Transfer& write) const;
+  void transmit_one(Transfer& write);
+  size_t transmit_together(std::span<Transfer> writes);
   void record_writes();
   void report_unwritten();
   void collect_reads(size_t known);
@@ -167,6 +177,7 @@ class Turn {
 
   Poller* poller_;
   TraceSlotRef trace_;
+  const bool use_ring_;
   std::shared_ptr<Shared> shared_;
   Area page_;
   Area slab_;
@@ -175,6 +186,9 @@ class Turn {
   bool host_ready_ = false;
   bool starved_ = false;
   uint32_t flushes_ = 0;
+  bool ring_tried_ = false;
+  std::unique_ptr<SendRing> ring_;
+  uint32_t batches_ = 0;  // of sends in one call
   std::vector<Slot> slots_;
   std::unique_ptr<Transfer[]> transfers_ = std::make_unique_for_overwrite<Transfer[]>(kSubmissions);
   size_t transfer_count_ = 0;

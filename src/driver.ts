@@ -147,7 +147,7 @@ export class NativeDriver implements Driver {
 
   constructor(poller: PollerName = 'epoll') {
     this.selector = makeSelector(poller);
-    this.#turn = new native.Turn(this.selector.poller);
+    this.#turn = new native.Turn(this.selector.poller, process.env.ONEWAIT_IO_URING !== '0');
     const shared = this.#turn.shared();
     let at = HEAD_BYTES;
     const area = (integers: number): Int32Array => {

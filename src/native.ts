@@ -46,7 +46,11 @@ export interface SocketAddress {
 
 interface Native {
   Poller: new (kind: string) => NativePoller;
-  Turn: new (poller: NativePoller) => NativeTurn;
+  /** `together`: the writes of a turn may leave in one system call, where the kernel has io_uring. */
+  Turn: new (
+    poller: NativePoller,
+    together?: boolean,
+  ) => NativeTurn;
   BlockingThreads: new (threads: number, patienceMs: number) => NativeBlockingThreads;
   listen(host: string, port: number, backlog: number, reusePort: boolean): number;
   connect(host: string, port: number): number;

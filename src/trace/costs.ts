@@ -6,7 +6,7 @@
 import { Histogram } from './histogram.ts';
 import type { CostsHead } from './live.ts';
 import { memorySource, TraceReader } from './reader.ts';
-import { Kind, SYSCALLS } from './record.ts';
+import { Kind, READS, SYSCALLS, WRITES } from './record.ts';
 import { type Mark, type Span, type SpanSink, Spans, type Track } from './spans.ts';
 
 export const SORTS = ['cpu', 'calls', 'bytes', 'latency'] as const;
@@ -45,8 +45,8 @@ export interface Window {
 }
 
 const EAGAIN = -11;
-const INTO = new Set(['read', 'recvfrom'].map((name) => SYSCALLS.indexOf(name)));
-const OUT_OF = new Set(['write', 'sendto'].map((name) => SYSCALLS.indexOf(name)));
+const INTO = new Set([...READS].map((name) => SYSCALLS.indexOf(name)));
+const OUT_OF = new Set([...WRITES].map((name) => SYSCALLS.indexOf(name)));
 
 interface Sum extends Cost {
   readonly latencies: Histogram;

@@ -5,7 +5,7 @@
 
 import { lineOf, ms } from './line.ts';
 import type { TraceRecord } from './reader.ts';
-import { EndKind, Kind, OpenKind, SYSCALLS, WaitKind } from './record.ts';
+import { EndKind, Kind, OpenKind, READS, SYSCALLS, WaitKind, WRITES } from './record.ts';
 import { type Span, Spans } from './spans.ts';
 
 export interface DoctorOptions {
@@ -44,8 +44,6 @@ const NAMED = 3;
 const EAGAIN = -11;
 const ADD = 1;
 const DEL = 2;
-const READS = new Set(['recvfrom', 'read', 'accept4']);
-const WRITES = new Set(['sendto', 'write']);
 /** What a peer does, not the program. */
 const PEER_GONE = /\b(ECONNRESET|EPIPE|ETIMEDOUT)\b/;
 
@@ -419,7 +417,7 @@ export class Doctor {
     if (descriptor === null) return;
     if (task !== 0) this.use(task, fd, descriptor, state);
     const { ready } = descriptor;
-    const direction = READS.has(name) ? 1 : WRITES.has(name) ? 2 : 0;
+    const direction = READS.has(name) || name === 'accept4' ? 1 : WRITES.has(name) ? 2 : 0;
     if (direction !== 0 && result >= 0) descriptor.everReady = true;
     if (ready === null || !(ready.mask & direction)) return;
     descriptor.ready = null;

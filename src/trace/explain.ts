@@ -7,7 +7,7 @@ import { events, ms } from './line.ts';
 import type { Names } from './names.ts';
 import { ITS_TURN } from './observer.ts';
 import type { TraceRecord } from './reader.ts';
-import { EndKind, Kind, OpenKind, SYSCALLS, WaitKind } from './record.ts';
+import { EndKind, Kind, OpenKind, READS, SYSCALLS, WaitKind, WRITES } from './record.ts';
 
 /** What is to be said of a line. */
 export interface Explanation {
@@ -321,8 +321,8 @@ function open(record: TraceRecord, names: Names): Explanation | null {
 function syscall(record: TraceRecord, who: string, state: ThreadState): Explanation | null {
   const { fd, task, arg, result } = record;
   const name = SYSCALLS[record.code] ?? '?';
-  const reads = name === 'recvfrom' || name === 'read';
-  const writes = name === 'sendto' || name === 'write';
+  const reads = READS.has(name);
+  const writes = WRITES.has(name);
   if (result === EAGAIN)
     return name === 'accept4'
       ? {
@@ -364,6 +364,12 @@ function syscall(record: TraceRecord, who: string, state: ThreadState): Explanat
       long: `The kernel had room for ${result} of ${arg} bytes. The rest waits here until a wait reports fd ${fd} OUT; if it is much, so does the writer (backpressure).`,
       short: `Room for ${result} of ${arg} bytes; the rest waits for OUT.`,
       times: ALWAYS,
+    };
+  if (name === 'io_uring_send')
+    return {
+      key: 'send, together',
+      long: `${who} wrote this before it was suspended. Small writes are queued, and sent here, at the start of the next turn: those of all coroutines by one system call, io_uring_enter(2), just before the wait. Its time is shared out among them evenly. (With ONEWAIT_IO_URING=0 each is a call of its own, which strace can show.)`,
+      short: `Queued by ${who} in the turn before, sent with those of others just before the wait.`,
     };
   if (name === 'sendto' && task !== 0 && state.running !== task)
     return {

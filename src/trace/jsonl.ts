@@ -4,7 +4,7 @@
 import { errorName } from '../errors.ts';
 import { Names } from './names.ts';
 import type { TraceRecord } from './reader.ts';
-import { EndKind, Kind, OpenKind, SYSCALLS, WaitKind } from './record.ts';
+import { EndKind, Kind, OpenKind, SYSCALLS, TRANSFERS, WaitKind } from './record.ts';
 import { TextOutput } from './text-output.ts';
 
 /** A record in words: what `trace export --to jsonl` prints, and what slices of the other formats carry as their arguments. */
@@ -22,7 +22,6 @@ const EVENTS = ['?', 'IN', 'OUT', 'IN|OUT'];
 const OPENINGS = namesOf(OpenKind);
 const ENDINGS = namesOf(EndKind);
 /** The calls that are asked for a number of bytes. */
-const TRANSFERS = new Set(['read', 'write', 'recvfrom', 'sendto']);
 
 /** The names of `kinds`, by number. */
 function namesOf(kinds: Record<string, number>): string[] {

@@ -3,7 +3,7 @@
 import { errorName } from '../errors.ts';
 import type { Names } from './names.ts';
 import type { TraceRecord } from './reader.ts';
-import { Kind, OpenKind, SYSCALLS, WaitKind } from './record.ts';
+import { Kind, OpenKind, SYSCALLS, TRANSFERS, WaitKind } from './record.ts';
 
 const CONTROLS = ['?', 'ADD', 'DEL', 'MOD'];
 const EPOLL_FLAGS: ReadonlyArray<[number, string]> = [
@@ -13,8 +13,6 @@ const EPOLL_FLAGS: ReadonlyArray<[number, string]> = [
   [0x2000, 'RDHUP'],
   [0x80000000, 'ET'],
 ];
-/** The calls that are asked for a number of bytes. */
-const TRANSFERS = new Set(['recvfrom', 'sendto', 'read', 'write']);
 /** How a program came by a descriptor that its name does not tell already. */
 const ORIGINS = new Map<number, string>([
   [OpenKind.accepted, 'accepted'],

@@ -74,4 +74,10 @@ export const SYSCALLS: readonly string[] = [
   'socket',
   'bind',
   'listen',
+  // One of the sends of an io_uring_enter(2), which has no name of its own.
+  'io_uring_send',
 ];
+/** Those of them that move bytes. */
+export const READS: ReadonlySet<string> = new Set(['read', 'recvfrom']);
+export const WRITES: ReadonlySet<string> = new Set(['write', 'sendto', 'io_uring_send']);
+export const TRANSFERS: ReadonlySet<string> = new Set([...READS, ...WRITES]);

@@ -5,14 +5,12 @@
 
 import { Histogram } from './histogram.ts';
 import type { TraceRecord } from './reader.ts';
-import { Kind, OpenKind, SYSCALLS } from './record.ts';
+import { Kind, OpenKind, READS, SYSCALLS, WRITES } from './record.ts';
 import { type Mark, type Span, Spans, type Track } from './spans.ts';
 
 /** Names that are told apart; what comes after that is 'others'. */
 const MAX_GROUPS = 1000;
 const EAGAIN = -11;
-const READS = new Set(['recvfrom', 'read']);
-const WRITES = new Set(['sendto', 'write']);
 const ORIGINS = new Map<number, string>([
   [OpenKind.accepted, ' accepted'],
   [OpenKind.connected, ' connected'],

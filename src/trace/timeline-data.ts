@@ -5,7 +5,7 @@
 // more follow. A signed number is folded: 0, -1, 1, -2 are 0, 1, 2, 3. Lanes and begins are differences to the item before.
 
 import { deflateRawSync } from 'node:zlib';
-import { Kind, SYSCALLS } from './record.ts';
+import { Kind } from './record.ts';
 import type { Flow, Mark, Span, SpanSink, Track } from './spans.ts';
 
 /** Kinds of items, by number. The page has the same list. */
@@ -168,9 +168,6 @@ export class TimelineData implements SpanSink {
     this.write(kind, deflateRawSync(bytes));
   }
 }
-
-/** The texts of system calls that move bytes; the page adds up what they moved. */
-export const TRANSFERS: readonly string[] = SYSCALLS.filter((name) => /^(read|write|recvfrom|sendto)$/.test(name));
 
 /** Numbers of variable length, one after the other. */
 class Column {

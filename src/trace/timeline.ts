@@ -7,9 +7,9 @@ import { closeSync, openSync, realpathSync, renameSync, rmSync, statSync, writeS
 import { basename } from 'node:path';
 import { errorName, OnewaitError } from '../errors.ts';
 import { readTrace } from './reader.ts';
-import { Kind } from './record.ts';
+import { Kind, TRANSFERS } from './record.ts';
 import { Spans } from './spans.ts';
-import { TimelineData, TRANSFERS } from './timeline-data.ts';
+import { TimelineData } from './timeline-data.ts';
 import { pageParts } from './timeline-page.ts';
 
 const REPORT_EVERY = 65_536;
@@ -57,7 +57,7 @@ export async function writeTimeline(
       items: data.items,
       end: data.end,
       errors: [...data.errnos].map((errno) => [errno, errorName(errno)]),
-      transfers: TRANSFERS,
+      transfers: [...TRANSFERS],
     };
     file.block('about', Buffer.from(JSON.stringify(about)));
     file.text(parts.tail);

@@ -1,0 +1,62 @@
+// io_uring as one system call for many sends. Nothing more of it: no polling by the kernel, no completions later, no thread of the kernel's.
+//
+// A turn's writes go to different sockets, and of the older system calls each names one. io_uring_enter(2) takes them all; as each send has
+// MSG_DONTWAIT it is carried out, or refused, before the call returns. So it is what a loop over send(2) would be, in one entry into the kernel.
+//
+// Where the kernel (before 5.6), a sandbox (seccomp), an administrator (kernel.io_uring_disabled) or a limit refuses it, `open` gives null,
+// and the turn sends one by one. Plain C++; one thread at a time.
+#pragma once
+
+#include <linux/io_uring.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "syscalls.h"
+
+namespace onewait {
+
+class SendRing {
+ public:
+  /** Sends per call. */
+  static constexpr uint32_t kEntries = 64;
+
+  static std::unique_ptr<SendRing> open();
+  SendRing(const SendRing&) = delete;
+  SendRing& operator=(const SendRing&) = delete;
+  ~SendRing();
+
+  uint32_t size() const { return size_; }
+  bool full() const { return size_ == kEntries; }
+  /** Adds a send of at most 2 GiB, like those of send(2). */
+  void add(int fd, const void* data, size_t length);
+  /** Forgets what was added. */
+  void clear() { size_ = 0; }
+  /** Makes what was added, in order, as far as the kernel has memory for it; the rest is forgotten. Returns how many were made. */
+  uint32_t submit();
+  /** Of the last `submit`: bytes, or -errno. */
+  int32_t result(uint32_t index) const { return results_[index]; }
+
+ private:
+  SendRing() = default;
+  bool set_up(uint32_t flags);
+  bool map(const io_uring_params& parameters);
+  int64_t enter(uint32_t count, uint32_t wanted);
+  uint32_t reap();
+
+  Fd fd_;
+  uint8_t* queues_ = nullptr;  // both, shared with the kernel (IORING_FEAT_SINGLE_MMAP)
+  size_t queue_bytes_ = 0;
+  io_uring_sqe* entries_ = nullptr;
+  uint32_t* head_ = nullptr;  // of the submissions: the kernel's
+  uint32_t* tail_ = nullptr;
+  uint32_t* completed_head_ = nullptr;
+  uint32_t* completed_tail_ = nullptr;  // the kernel's
+  const io_uring_cqe* completions_ = nullptr;
+  uint32_t completions_mask_ = 0;
+  uint32_t size_ = 0;
+  int32_t results_[kEntries];
+};
+
+}  // namespace onewait
