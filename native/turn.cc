@@ -140,8 +140,8 @@ size_t Turn::transmit_together(std::span<Transfer> writes) {
   if (ring_ == nullptr) return 0;
   ++batches_;
   for (const Transfer& write : writes) {
-    if (ring_->full() || static_cast<size_t>(write.fd) >= slots_.size() || overtakes(write)) break;
-    uint32_t& batch = slots_[write.fd].batch;
+    if (ring_->full() || static_cast<size_t>(write.fd) >= kDescriptors || overtakes(write)) break;
+    uint32_t& batch = slot(write.fd).batch;
     if (batch == batches_) break;
     batch = batches_;
     ring_->add(write.fd, write.data, write.length);

@@ -81,6 +81,8 @@ class Turn {
   static constexpr size_t kSends = 1024;
   /** So many writes at least leave in one system call; fewer are sent one by one. */
   static constexpr size_t kWorthARing = 4;
+  /** No number of a descriptor is larger, unless an administrator raised fs.nr_open (proc(5)). What the slots may grow to. */
+  static constexpr size_t kDescriptors = 1 << 20;
   /** A read never gets less room than this in the slab. */
   static constexpr size_t kReadBytes = 64 * 1024;
   /** Reads smaller than this are packed into the page. */

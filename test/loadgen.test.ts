@@ -1,12 +1,13 @@
 // The shapes of load: closed loop, open loop, churn, flood and silent company, against servers of this process and the raw epoll one. How fast
 // anything is decides nothing here; where a figure has a bound, it is one that no machine can miss.
 
-import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { hasRing, ringOffered, withoutRing } from './io-uring.ts';
 import { Child, type Ended, root } from './processes.ts';
 import { until } from './until.ts';
 
@@ -18,36 +19,7 @@ beforeAll(() => {
     execFileSync(process.env.CXX ?? 'c++', ['-std=c++20', '-O1', join(root, source), '-o', join(programs, name)]);
   compile('loadgen', 'bench/loadgen/loadgen.cc');
   compile('raw-epoll', 'bench/servers/raw_epoll.cc');
-  writeFileSync(join(programs, 'without-ring.cc'), WITHOUT_RING);
-  execFileSync(process.env.CXX ?? 'c++', [join(programs, 'without-ring.cc'), '-o', join(programs, 'without-ring')]);
 }, 120_000);
-
-/** Runs a command in a sandbox that refuses io_uring; without a command it says whether there is anything to refuse. */
-const WITHOUT_RING = `
-  #include <linux/filter.h>
-  #include <linux/io_uring.h>
-  #include <linux/seccomp.h>
-  #include <sys/prctl.h>
-  #include <sys/syscall.h>
-  #include <unistd.h>
-  #include <cerrno>
-  #include <cstddef>
-  int main(int argc, char** argv) {
-    io_uring_params parameters{};
-    parameters.flags = 1u << 12 | 1u << 13;
-    if (argc == 1) return syscall(SYS_io_uring_setup, 1, &parameters) < 0;
-    sock_filter program[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    sock_fprog filter = {4, program};
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0) return 1;
-    return execv(argv[1], argv + 1);
-  }
-`;
 
 afterAll(() => rmSync(programs, { recursive: true, force: true }));
 
@@ -103,10 +75,6 @@ async function resultOf(child: Child): Promise<Result> {
 }
 
 const recorded = (result: Result) => result.latencyCounts.reduce((sum, [, count]) => sum + count, 0);
-
-/** Whether a running generator has a ring. */
-const hasRing = ({ pid }: Child): boolean =>
-  readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === 'anon_inode:[io_uring]');
 
 describe.each([
   ['io_uring', ''],
@@ -223,8 +191,6 @@ describe.each([
 });
 
 describe('io_uring', () => {
-  const sandbox = () => join(programs, 'without-ring');
-  const offered = (): boolean => spawnSync(sandbox()).status === 0;
   const args = '--connections 4 --warmup 0 --seconds 0.2';
 
   test.each([
@@ -235,13 +201,13 @@ describe('io_uring', () => {
   ])('%s', async (_, line, wanted) => {
     const child = start(await serve(echo), line);
     await child.says(/"begin"/);
-    expect(hasRing(child)).toBe(wanted && offered());
+    expect(hasRing(child)).toBe(wanted && ringOffered());
     await resultOf(child);
   });
 
   test('where a sandbox refuses it, epoll does the work', async () => {
     const port = await serve(echo);
-    const child = new Child(sandbox(), [generator, '--port', `${port}`, ...args.split(' ')]);
+    const child = new Child(withoutRing(), [generator, '--port', `${port}`, ...args.split(' ')]);
     await child.says(/"begin"/);
     expect(hasRing(child)).toBe(false);
     expect((await resultOf(child)).roundTrips).toBeGreaterThan(0);

@@ -226,15 +226,22 @@ function isOf(pattern: RegExp): (line: string) => boolean {
   return (line) => pattern.test(line);
 }
 
+/** strace shows what each of these does, and nothing of what is in an io_uring_enter but how much: test/send-ring.test.ts has that. */
+const ONE_BY_ONE = { env: { ...process.env, ONEWAIT_IO_URING: '0' } };
+
 describe.each(['yield', 'await'])('the trace of onewait echo --style %s', (style) => {
   test.each(['epoll', 'poll', 'select'])('equals what strace sees, on %s', async (poller) => {
     needs('strace');
     const [trace, output] = [join(folder(), 'trace'), join(folder(), 'strace')];
     const [command, ...args] = strace(output);
-    const child = new Child(command!, [
-      ...args,
-      ...[process.execPath, cli, 'echo', '--port', '0', '--style', style, '--poller', poller, '--trace', trace],
-    ]);
+    const child = new Child(
+      command!,
+      [
+        ...args,
+        ...[process.execPath, cli, 'echo', '--port', '0', '--style', style, '--poller', poller, '--trace', trace],
+      ],
+      ONE_BY_ONE,
+    );
     const port = Number((await child.says(/^listening on 127\.0\.0\.1:(\d+)$/m))[1]);
     await mixedLoad(child, port, output);
     child.process.kill('SIGINT');
@@ -297,7 +304,7 @@ test('the trace of a program that connects, shuts down and reads into its own me
       first.close();
     }, { trace: process.argv[1] });
     `,
-    { wrap: strace(output), args: [trace] },
+    { wrap: strace(output), args: [trace], ...ONE_BY_ONE },
   );
   expect(await child.end()).toMatchObject({ code: 0, stderr: '' });
   const seen = fromStrace(systemCalls(output, child.pid), trace);

@@ -1,0 +1,279 @@
+// The writes of a turn that leave in one system call, and what nobody may notice of it: order, results, errors, and a kernel without it.
+
+import fc from 'fast-check';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { COMPLETION } from '../src/driver.ts';
+import { type NativeTurn, native } from '../src/native.ts';
+import { Kind, SYSCALLS } from '../src/trace/record.ts';
+import { recorded, type Sockets, sockets } from './helpers.ts';
+import { hasRing, ringOffered, withoutRing } from './io-uring.ts';
+import { type Child, folder, needs, onewait, script } from './processes.ts';
+import { systemCalls } from './strace.ts';
+
+const EBADF = -9;
+const NOT_OPEN = 50_000;
+const WRITE = 2;
+
+/** A turn, and what it is given to write. */
+class Writer {
+  readonly turn: NativeTurn;
+  private readonly head: Int32Array;
+  private readonly submissions: Int32Array;
+  private readonly unwritten: Int32Array;
+  private readonly out: Uint8Array;
+  private used = 0;
+
+  constructor(together: boolean) {
+    const poller = new native.Poller('epoll');
+    onTestFinished(() => poller.close());
+    this.turn = new native.Turn(poller, together);
+    const shared = this.turn.shared();
+    const events = 64 + 4096 * 5 * 4;
+    this.head = new Int32Array(shared, 0, 16);
+    this.submissions = new Int32Array(shared, 64, 4096 * 5);
+    this.unwritten = new Int32Array(shared, events + 1024 * COMPLETION * 4, 4096 * COMPLETION);
+    this.out = new Uint8Array(shared, shared.byteLength - 256 * 1024, 256 * 1024);
+  }
+
+  write(fd: number, data: Uint8Array): void {
+    this.submissions.set([WRITE, fd, this.used, data.length, 1], this.head[4]! * 5);
+    this.head[4]!++;
+    this.out.set(data, this.used);
+    this.used += data.length;
+  }
+
+  /** Carries them out: what was left of them, by descriptor, the first first. */
+  flush(): Array<{ fd: number; result: number; length: number }> {
+    const count = this.turn.flush();
+    this.used = 0;
+    return Array.from({ length: count }, (_, i) => {
+      const [, fd, , result, , length] = this.unwritten.subarray(i * COMPLETION);
+      return { fd: fd!, result: result!, length: length! };
+    });
+  }
+}
+
+function received({ far }: Sockets): Buffer {
+  const pieces: Buffer[] = [];
+  for (;;) {
+    const memory = Buffer.alloc(65536);
+    const result = native.recv(far, memory, 0, memory.length);
+    if (result <= 0) return Buffer.concat(pieces);
+    pieces.push(memory.subarray(0, result));
+  }
+}
+
+const pairs = (count: number): Sockets[] => Array.from({ length: count }, sockets);
+const names = (action: () => void): string[] =>
+  recorded(action)
+    .filter(({ kind }) => kind === Kind.syscall)
+    .map(({ code }) => SYSCALLS[code]!);
+
+describe('the writes of a turn', () => {
+  test.each([
+    [3, true, 'sendto'],
+    [4, true, 'io_uring_send'],
+    [100, true, 'io_uring_send'],
+    [100, false, 'sendto'],
+  ])('%d to different descriptors are made as they should (together: %s)', (count, together, name) => {
+    const writer = new Writer(together);
+    const ends = pairs(count);
+    for (const [i, { near }] of ends.entries()) writer.write(near, Buffer.from(`message ${i}`));
+    let left: unknown[] = [];
+    const calls = names(() => {
+      left = writer.flush();
+    });
+    expect(calls).toEqual(Array.from({ length: count }, () => (ringOffered() ? name : 'sendto')));
+    expect(left).toEqual([]);
+    expect(ends.map((end) => received(end).toString())).toEqual(ends.map((_, i) => `message ${i}`));
+  });
+
+  test('open nothing before there are enough of them', () => {
+    const before = hasRing();
+    const writer = new Writer(true);
+    for (const { near } of pairs(3)) writer.write(near, Buffer.from('x'));
+    writer.flush();
+    expect(hasRing()).toBe(before);
+  });
+
+  test('to the same descriptor keep their order', () => {
+    const writer = new Writer(true);
+    const ends = pairs(6);
+    const text = ends.map(() => '');
+    for (let i = 0; i < 300; i++) {
+      const to = (i * i + 3 * i) % 6;
+      const data = `${i},`;
+      text[to] += data;
+      writer.write(ends[to]!.near, Buffer.from(data));
+    }
+    expect(writer.flush()).toEqual([]);
+    expect(ends.map((end) => received(end).toString())).toEqual(text);
+  });
+
+  test('fail alone', () => {
+    const writer = new Writer(true);
+    const ends = pairs(6);
+    for (const [i, { near }] of ends.entries()) {
+      writer.write(near, Buffer.from(`message ${i}`));
+      if (i % 2 === 0) writer.write(NOT_OPEN + i, Buffer.from('nobody'));
+    }
+    expect(writer.flush()).toEqual([0, 2, 4].map((i) => ({ fd: NOT_OPEN + i, result: EBADF, length: 6 })));
+    expect(ends.map((end) => received(end).toString())).toEqual(ends.map((_, i) => `message ${i}`));
+  });
+
+  test('to a peer that is gone are EPIPE, and no signal', () => {
+    const writer = new Writer(true);
+    const ends = pairs(5);
+    ends[2]!.close(ends[2]!.far);
+    // The first tells the peer's kernel, which answers with a reset.
+    native.send(ends[2]!.near, Buffer.from('x'), 0, 1);
+    let signals = 0;
+    const count = () => void signals++;
+    process.on('SIGPIPE', count);
+    onTestFinished(() => void process.off('SIGPIPE', count));
+    for (const { near } of ends) writer.write(near, Buffer.from('hello'));
+    const left = writer.flush();
+    expect(left).toEqual([{ fd: ends[2]!.near, result: expect.any(Number), length: 5 }]);
+    expect([-32, -104]).toContain(left[0]!.result);
+    for (const { near } of ends) writer.write(near, Buffer.from(' again'));
+    expect(writer.flush()).toEqual([{ fd: ends[2]!.near, result: -32, length: 6 }]);
+    expect(signals).toBe(0);
+    expect(received(ends[0]!).toString()).toBe('hello again');
+  });
+
+  test.each([true, false])('lose, double and swap nothing, however full the sockets are (together: %s)', (together) => {
+    const ends = pairs(5);
+    const writer = new Writer(together);
+    const chunk = Buffer.alloc(65536);
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(fc.nat(4), fc.integer({ min: 1, max: 3000 })), { maxLength: 80 }),
+        fc.uniqueArray(fc.nat(4)),
+        (writes, full) => {
+          for (const i of full) while (native.send(ends[i]!.near, chunk, 0, chunk.length) > 0);
+          for (const end of ends) if (!full.includes(ends.indexOf(end))) received(end);
+          const wanted = ends.map(() => Buffer.alloc(0));
+          for (const [n, [to, length]] of writes.entries()) {
+            const data = Buffer.alloc(length, n + 1);
+            wanted[to] = Buffer.concat([wanted[to]!, data]);
+            writer.write(ends[to]!.near, data);
+          }
+          const left = writer.flush();
+          for (const [i, end] of ends.entries()) {
+            const mine = left.filter(({ fd }) => fd === end.near);
+            const unwritten = mine.reduce((sum, { length, result }) => sum + length - result, 0);
+            // Only the first of those that are left may have been taken in part.
+            expect(mine.slice(1).every(({ result }) => result === 0)).toBe(true);
+            let got = received(end);
+            if (full.includes(i)) got = got.subarray(got.findLastIndex((byte) => byte === 0) + 1);
+            expect(got.equals(wanted[i]!.subarray(0, wanted[i]!.length - unwritten))).toBe(true);
+          }
+        },
+      ),
+      { numRuns: 30 },
+    );
+  });
+
+  /** The place where a turn is told to whom large writes go. */
+  function large(writer: Writer, to: readonly number[]): Int32Array {
+    const shared = writer.turn.shared();
+    const sends = new Int32Array(shared, shared.byteLength - 256 * 1024 - 1024 * 3 * 4, 1024 * 3);
+    for (const [i, fd] of to.entries()) sends.set([fd, 1, -1], i * 3);
+    return sends;
+  }
+
+  test('are not made where they would overtake one that the kernel did not take whole', () => {
+    const writer = new Writer(true);
+    const [a, b, c, d, e] = pairs(5).map(({ near }) => near) as [number, number, number, number, number];
+    const sends = large(writer, [b, c, d, a, a, e]);
+    const some = Buffer.from('some');
+    const calls = names(() => writer.turn.send([some, some, some, Buffer.alloc(64 * 1024 * 1024), some, some]));
+    expect(calls.length).toBe(5);
+    expect([0, 1, 2, 4, 5].map((i) => sends[i * 3 + 2])).toEqual([4, 4, 4, 0, 4]);
+  });
+
+  test('that are large leave together, too', () => {
+    const writer = new Writer(true);
+    const ends = pairs(5);
+    const sends = large(
+      writer,
+      ends.map(({ near }) => near),
+    );
+    const calls = names(() => writer.turn.send(ends.map((_, i) => Buffer.alloc(10_000, i + 1))));
+    expect(calls).toEqual(ends.map(() => (ringOffered() ? 'io_uring_send' : 'sendto')));
+    expect(ends.map((_, i) => sends[i * 3 + 2])).toEqual(ends.map(() => 10_000));
+    expect(ends.every((end, i) => received(end).equals(Buffer.alloc(10_000, i + 1)))).toBe(true);
+  });
+});
+
+/** A program of eight streams that all write in the same turn, a hundred times, and hear it back. It says what it has heard. */
+const EIGHT_AT_ONCE = `
+  await run(function* () {
+    const listener = yield* tcp.listen();
+    const near = [];
+    const far = [];
+    for (let i = 0; i < 8; i++) {
+      near.push(yield* tcp.connect(listener.address));
+      far.push(yield* listener.accept());
+    }
+    let bytes = 0;
+    for (let round = 0; round < 100; round++) {
+      for (const [i, conn] of near.entries()) yield* conn.write('message ' + i);
+      for (const [i, conn] of far.entries()) {
+        const text = Buffer.from(yield* conn.readExactly(9)).toString();
+        if (text !== 'message ' + i) throw new Error(text);
+        bytes += text.length;
+      }
+    }
+    console.log(bytes);
+    for (const conn of [...near, ...far]) conn.destroy();
+    listener.close();
+  });
+`;
+
+async function heard(child: Child): Promise<void> {
+  expect(await child.end()).toMatchObject({ code: 0, stdout: '7200\n', stderr: '' });
+}
+
+describe('a program', () => {
+  /** What strace sees of it: for each io_uring_enter how many it took, and how many sendto there were. */
+  async function seen(env: NodeJS.ProcessEnv): Promise<{ together: number[]; alone: number }> {
+    const output = `${folder()}/strace`;
+    const wrap = ['strace', '-D', '-f', '-qq', '-o', output, '-e', 'trace=sendto,io_uring_enter,rt_sigreturn'];
+    const child = script(EIGHT_AT_ONCE, { wrap, env });
+    await heard(child);
+    const calls = systemCalls(output, child.pid);
+    return {
+      together: calls.filter(({ name }) => name === 'io_uring_enter').map(({ result }) => result),
+      alone: calls.filter(({ name }) => name === 'sendto').length,
+    };
+  }
+
+  test('that writes to eight streams in a turn makes one system call for them', async () => {
+    needs('strace');
+    if (!ringOffered()) return;
+    expect(await seen({})).toEqual({ together: Array.from({ length: 100 }, () => 8), alone: 0 });
+  });
+
+  test('makes one for each with ONEWAIT_IO_URING=0', async () => {
+    needs('strace');
+    expect(await seen({ ONEWAIT_IO_URING: '0' })).toEqual({ together: [], alone: 800 });
+  });
+
+  test('notices nothing of a sandbox that refuses io_uring', async () => {
+    await heard(script(EIGHT_AT_ONCE, { wrap: [withoutRing()] }));
+  });
+
+  test('has each of them in its trace, whoever they left with', async () => {
+    const trace = `${folder()}/trace`;
+    await heard(script(EIGHT_AT_ONCE, { env: { ONEWAIT_TRACE: trace } }));
+    const shown = await onewait(['trace', 'export', trace, '--to', 'jsonl']).end();
+    const sends = shown.stdout
+      .split('\n')
+      .filter((line) => /"syscall":"(io_uring_send|sendto)"/.test(line))
+      .map((line) => JSON.parse(line) as { asked: number; result: number; durationNs: number; syscall: string });
+    expect(sends.length).toBe(800);
+    expect(sends.every(({ asked, result, durationNs }) => asked === 9 && result === 9 && durationNs >= 0)).toBe(true);
+    expect(new Set(sends.map(({ syscall }) => syscall))).toEqual(new Set([ringOffered() ? 'io_uring_send' : 'sendto']));
+  });
+});
