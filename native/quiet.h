@@ -13,7 +13,7 @@ namespace onewait {
 
 /** Has V8 collect, once and in its own time, if that can give back a few MiB of its young generation, or of `read_memory`, in bytes. */
 inline void collect_after_busy_time(v8::Isolate* isolate, size_t read_memory) {
-  constexpr size_t kWorthwhile = 4 * 1024 * 1024;
+  constexpr size_t kWorthwhile = 2 * 1024 * 1024;  // it begins with 1
   constexpr size_t kInUse = 4 * 1024 * 1024;  // a page and a slab that are being read into, each in a region of 2 MiB
   for (size_t i = 0; i < isolate->NumberOfHeapSpaces(); ++i) {
     v8::HeapSpaceStatistics space;

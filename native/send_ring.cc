@@ -24,12 +24,24 @@ void* map_shared(size_t bytes, int fd, off_t offset) {
 
 }  // namespace
 
-std::unique_ptr<SendRing> SendRing::open() {
+std::unique_ptr<SendRing> SendRing::open(bool* later) {
   for (const uint32_t flags : {kSubmitAll | kSingleIssuer | kDeferTaskrun, 0u}) {
     std::unique_ptr<SendRing> ring(new SendRing());
-    if (ring->set_up(flags)) return ring;
+    const int64_t result = ring->set_up(flags);
+    if (result == 0) return ring;
+    *later = result == -EMFILE || result == -ENFILE || result == -ENOMEM || result == -EAGAIN;
   }
   return nullptr;
+}
+
+SendRing* LazySendRing::get() {
+  if (ring_ != nullptr && ring_->broken()) ring_.reset();
+  if (asks_until_next_ > 0 && --asks_until_next_ == 0) {
+    bool later = false;
+    ring_ = SendRing::open(&later);
+    if (later) asks_until_next_ = kPatience;
+  }
+  return ring_.get();
 }
 
 SendRing::~SendRing() {
@@ -37,11 +49,15 @@ SendRing::~SendRing() {
   if (queues_ != nullptr) munmap(queues_, queue_bytes_);
 }
 
-bool SendRing::set_up(uint32_t flags) {
+/** 0, or -errno. */
+int64_t SendRing::set_up(uint32_t flags) {
   io_uring_params parameters{};
   parameters.flags = flags;
-  fd_.reset(static_cast<int>(::syscall(SYS_io_uring_setup, kEntries, &parameters)));
-  return fd_.get() >= 0 && (parameters.features & IORING_FEAT_SINGLE_MMAP) != 0 && map(parameters);
+  const int64_t result = outcome(::syscall(SYS_io_uring_setup, kEntries, &parameters));
+  if (result < 0) return result;
+  fd_.reset(static_cast<int>(result));
+  if ((parameters.features & IORING_FEAT_SINGLE_MMAP) == 0) return -ENOSYS;
+  return map(parameters) ? 0 : -ENOMEM;
 }
 
 bool SendRing::map(const io_uring_params& parameters) {
@@ -79,31 +95,35 @@ void SendRing::add(int fd, const void* data, size_t length) {
 uint32_t SendRing::submit() {
   const uint32_t begin = *tail_;
   std::atomic_ref(*tail_).store(begin + size_, std::memory_order_release);
+  // One that names no open descriptor ends a call before its time on older kernels; it is completed all the same. What counts is what was taken
+  // from this ring: its number may be another's by now.
   uint32_t made = 0;
-  while (made < size_) {
-    // One that names no open descriptor ends a call before its time on older kernels; it is completed all the same.
-    const int64_t taken = enter(size_ - made, 0);
-    if (taken <= 0) break;
-    made += static_cast<uint32_t>(taken);
+  for (bool more = true; more && made < size_;) {
+    more = enter(size_ - made, 0);
+    const uint32_t taken = std::atomic_ref(*head_).load(std::memory_order_acquire) - begin;
+    more = more && taken > made;
+    made = taken;
   }
-  if (made < size_) {
-    // EAGAIN, EBUSY, ENOMEM: what the kernel has not taken is ours to take back.
-    made = std::atomic_ref(*head_).load(std::memory_order_acquire) - begin;
-    std::atomic_ref(*tail_).store(begin + made, std::memory_order_release);
-  }
+  // Where the kernel is short of memory, what it has not taken is ours to take back.
+  std::atomic_ref(*tail_).store(begin + made, std::memory_order_release);
   // Everything has been completed by now. If it had not, the kernel would still be at the caller's memory.
-  for (uint32_t done = reap(); done < made; done += reap()) enter(0, made - done);
+  for (uint32_t done = reap(); done < made && enter(0, made - done);) done += reap();
   size_ = 0;
   return made;
 }
 
-int64_t SendRing::enter(uint32_t count, uint32_t wanted) {
+/** Whether it may be called again. */
+bool SendRing::enter(uint32_t count, uint32_t wanted) {
   const uint32_t flags = wanted > 0 ? IORING_ENTER_GETEVENTS : 0;
   int64_t result;
   do {
     result = outcome(::syscall(SYS_io_uring_enter, fd_.get(), count, wanted, flags, nullptr, 0));
   } while (result == -EINTR);
-  return result;
+  if (result >= 0) return true;
+  broken_ = result != -EAGAIN && result != -EBUSY && result != -ENOMEM;
+  // The number is somebody else's, or nobody's: not ours to close.
+  if (result == -EBADF || result == -EOPNOTSUPP || result == -ENXIO) fd_.release();
+  return false;
 }
 
 /** Takes what is completed; returns how many. */

@@ -1,10 +1,10 @@
-// io_uring as one system call for many sends. Nothing more of it: no polling by the kernel, no completions later, no thread of the kernel's.
+// io_uring as one system call for many sends. Nothing more of it: no polling by the kernel, no completions later, no work for its threads.
 //
 // A turn's writes go to different sockets, and of the older system calls each names one. io_uring_enter(2) takes them all; as each send has
 // MSG_DONTWAIT it is carried out, or refused, before the call returns. So it is what a loop over send(2) would be, in one entry into the kernel.
 //
-// Where the kernel (before 5.6), a sandbox (seccomp), an administrator (kernel.io_uring_disabled) or a limit refuses it, `open` gives null,
-// and the turn sends one by one. Plain C++; one thread at a time.
+// Where a sandbox (seccomp), an administrator (kernel.io_uring_disabled) or a limit refuses it, the turn sends one by one. Plain C++; one thread
+// at a time.
 #pragma once
 
 #include <linux/io_uring.h>
@@ -22,7 +22,8 @@ class SendRing {
   /** Sends per call. */
   static constexpr uint32_t kEntries = 64;
 
-  static std::unique_ptr<SendRing> open();
+  /** Null where there is none; whether to ask again `later`, for it was a limit. */
+  static std::unique_ptr<SendRing> open(bool* later);
   SendRing(const SendRing&) = delete;
   SendRing& operator=(const SendRing&) = delete;
   ~SendRing();
@@ -37,12 +38,14 @@ class SendRing {
   uint32_t submit();
   /** Of the last `submit`: bytes, or -errno. */
   int32_t result(uint32_t index) const { return results_[index]; }
+  /** It is of no more use: somebody closed its descriptor, or a sandbox allows no more than to open one. */
+  bool broken() const { return broken_; }
 
  private:
   SendRing() = default;
-  bool set_up(uint32_t flags);
+  int64_t set_up(uint32_t flags);
   bool map(const io_uring_params& parameters);
-  int64_t enter(uint32_t count, uint32_t wanted);
+  bool enter(uint32_t count, uint32_t wanted);
   uint32_t reap();
 
   Fd fd_;
@@ -56,7 +59,21 @@ class SendRing {
   const io_uring_cqe* completions_ = nullptr;
   uint32_t completions_mask_ = 0;
   uint32_t size_ = 0;
+  bool broken_ = false;
   int32_t results_[kEntries];
+};
+
+/** The ring of a thread, for all its turns: opened when the first of them has use for it. */
+class LazySendRing {
+ public:
+  /** Null where there is none. */
+  SendRing* get();
+
+ private:
+  static constexpr uint32_t kPatience = 1000;
+
+  std::unique_ptr<SendRing> ring_;
+  uint32_t asks_until_next_ = 1;  // 0: never again
 };
 
 }  // namespace onewait

@@ -8,9 +8,17 @@
 #include "syscalls.h"
 
 namespace onewait {
+namespace {
 
-Turn::Turn(Poller* poller, TraceSlotRef trace, bool use_ring)
-    : poller_(poller), trace_(std::move(trace)), use_ring_(use_ring), shared_(std::make_shared<Shared>()), origin_(monotonic_ns()) {
+/** Whether it may be io_uring that refuses, and not the socket. Nothing has been sent then. */
+bool is_of_the_ring(int64_t result) {
+  return result == -EINTR || result == -ENOMEM || result == -EINVAL || result == -EACCES || result == -ECANCELED;
+}
+
+}  // namespace
+
+Turn::Turn(Poller* poller, TraceSlotRef trace, std::shared_ptr<LazySendRing> ring)
+    : poller_(poller), trace_(std::move(trace)), ring_(std::move(ring)), shared_(std::make_shared<Shared>()), origin_(monotonic_ns()) {
   shared_->head.deadline = std::numeric_limits<double>::infinity();
   ready_.reserve(Poller::kMaxReady);
 }
@@ -132,29 +140,26 @@ void Turn::transmit_one(Transfer& write) {
 
 /** Makes the first of the writes in one system call, as many as go to different descriptors. How many: 0 when that would not help, or cannot be. */
 size_t Turn::transmit_together(std::span<Transfer> writes) {
-  if (writes.size() < kWorthARing) return 0;
-  if (!ring_tried_) {
-    ring_tried_ = true;
-    if (use_ring_) ring_ = SendRing::open();
-  }
-  if (ring_ == nullptr) return 0;
+  if (writes.size() < kWorthARing || ring_ == nullptr) return 0;
+  SendRing* const ring = ring_->get();
+  if (ring == nullptr) return 0;
   ++batches_;
   for (const Transfer& write : writes) {
-    if (ring_->full() || static_cast<size_t>(write.fd) >= kDescriptors || overtakes(write)) break;
+    if (ring->full() || static_cast<size_t>(write.fd) >= kDescriptors || overtakes(write)) break;
     uint32_t& batch = slot(write.fd).batch;
     if (batch == batches_) break;
     batch = batches_;
-    ring_->add(write.fd, write.data, write.length);
+    ring->add(write.fd, write.data, write.length);
   }
-  if (ring_->size() < kWorthARing) {
-    ring_->clear();
+  if (ring->size() < kWorthARing) {
+    ring->clear();
     return 0;
   }
-  const size_t made = ring_->submit();
+  const size_t made = ring->submit();
   for (size_t i = 0; i < made; ++i) {
     writes[i].made = Transfer::kTogether;
-    writes[i].result = ring_->result(static_cast<uint32_t>(i));
-    if (writes[i].result == -EINTR) transmit_one(writes[i]);
+    writes[i].result = ring->result(static_cast<uint32_t>(i));
+    if (is_of_the_ring(writes[i].result)) transmit_one(writes[i]);
   }
   return made;
 }

@@ -14,7 +14,9 @@
 //   simply stay ready, and the next turn, with fresh memory, reads them.
 // - All reads of a turn are collected, then made, then settled, and its writes likewise. Where the kernel isolates its page tables, or trusts no
 //   processor, each system call costs the caller its TLB entries: between two of them only the loop, a list and the bytes are touched.
-// - Small writes are copied and leave at the start of a turn; large ones stay where they are, and leave when all tasks have run (`send`).
+// - Small writes are copied and leave at the start of a turn; large ones stay where they are, and leave when all tasks have run (`send`). Four or
+//   more leave in one system call where the kernel has io_uring (native/send_ring.h). Reads are made one by one: where the next one's bytes may
+//   go is known when the one before has its.
 // - A write that the kernel takes whole needs no completion. What it does not take is reported, and every later write
 //   of the same flush on that descriptor is reported untouched, so bytes never overtake each other.
 //
@@ -81,7 +83,7 @@ class Turn {
   static constexpr size_t kSends = 1024;
   /** So many writes at least leave in one system call; fewer are sent one by one. */
   static constexpr size_t kWorthARing = 4;
-  /** No number of a descriptor is larger, unless an administrator raised fs.nr_open (proc(5)). What the slots may grow to. */
+  /** What the slots may grow to for writes: those on larger numbers leave one by one. */
   static constexpr size_t kDescriptors = 1 << 20;
   /** A read never gets less room than this in the slab. */
   static constexpr size_t kReadBytes = 64 * 1024;
@@ -104,8 +106,8 @@ class Turn {
     size_t length = 0;
   };
 
-  /** `use_ring`: the writes of a turn may leave in one system call, where the kernel has io_uring. */
-  Turn(Poller* poller, TraceSlotRef trace, bool use_ring);
+  /** `ring`: by which the writes of a turn may leave in one system call; null: one by one. */
+  Turn(Poller* poller, TraceSlotRef trace, std::shared_ptr<LazySendRing> ring);
 
   std::shared_ptr<Shared> shared() const { return shared_; }
   void set_areas(Area page, Area slab) {
@@ -179,7 +181,7 @@ class Turn {
 
   Poller* poller_;
   TraceSlotRef trace_;
-  const bool use_ring_;
+  std::shared_ptr<LazySendRing> ring_;
   std::shared_ptr<Shared> shared_;
   Area page_;
   Area slab_;
@@ -188,8 +190,6 @@ class Turn {
   bool host_ready_ = false;
   bool starved_ = false;
   uint32_t flushes_ = 0;
-  bool ring_tried_ = false;
-  std::unique_ptr<SendRing> ring_;
   uint32_t batches_ = 0;  // of sends in one call
   std::vector<Slot> slots_;
   std::unique_ptr<Transfer[]> transfers_ = std::make_unique_for_overwrite<Transfer[]>(kSubmissions);

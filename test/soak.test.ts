@@ -1,7 +1,7 @@
 // Many connections at once, each echoed, and afterwards everything is as it was before.
 
 import { expect, test } from 'vitest';
-import { descriptors, script } from './processes.ts';
+import { script, socketCount } from './processes.ts';
 import { until } from './until.ts';
 
 const CLIENTS = 5;
@@ -39,7 +39,7 @@ test.each(['yield', 'await'])(
       { wrap: ['prlimit', '--nofile=8000:8000'] },
     );
     const port = (await server.says(/^port (\d+)$/m))[1]!;
-    const before = descriptors(server.pid).size;
+    const before = socketCount(server.pid);
     const clients = Array.from({ length: CLIENTS }, () =>
       script(
         `
@@ -70,10 +70,10 @@ test.each(['yield', 'await'])(
       ),
     );
     for (const client of clients) expect((await client.says(/^echoed (\d+)$/m))[1]).toBe(String(EACH));
-    expect(descriptors(server.pid).size).toBe(before + CLIENTS * EACH);
+    expect(socketCount(server.pid)).toBe(before + CLIENTS * EACH);
     for (const client of clients) client.process.stdin!.end();
     for (const client of clients) expect(await client.end()).toMatchObject({ code: 0, stderr: '' });
-    await until('the descriptors are gone', () => descriptors(server.pid).size === before);
+    await until('the descriptors are gone', () => socketCount(server.pid) === before);
     server.process.kill('SIGUSR2');
     // A reset is told to the task, whose failure is reported: half of them failed, and none is left.
     const [, tasks] = await server.says(/^tasks (\d+)$/m);

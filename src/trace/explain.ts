@@ -368,8 +368,8 @@ function syscall(record: TraceRecord, who: string, state: ThreadState): Explanat
   if (name === 'io_uring_send')
     return {
       key: 'send, together',
-      long: `${who} wrote this before it was suspended. Small writes are queued, and sent here, at the start of the next turn: those of all coroutines by one system call, io_uring_enter(2), just before the wait. Its time is shared out among them evenly. (With ONEWAIT_IO_URING=0 each is a call of its own, which strace can show.)`,
-      short: `Queued by ${who} in the turn before, sent with those of others just before the wait.`,
+      long: `${who} wrote this. Writes are collected: small ones are sent at the start of the next turn, just before the wait, and large ones when all coroutines of this turn have run. Those to different descriptors leave by one system call, io_uring_enter(2), whose time is shared out among them evenly. (With ONEWAIT_IO_URING=0 each is a call of its own, which strace can show.)`,
+      short: `Collected, and sent with what others wrote.`,
     };
   if (name === 'sendto' && task !== 0 && state.running !== task)
     return {

@@ -11,6 +11,9 @@ import { type Mark, type Span, Spans, type Track } from './spans.ts';
 /** Names that are told apart; what comes after that is 'others'. */
 const MAX_GROUPS = 1000;
 const EAGAIN = -11;
+/** Sends that leave by one system call follow each other, and are 64 at the most (native/send_ring.h). */
+const TOGETHER = 'io_uring_send';
+const MOST_TOGETHER = 64;
 const ORIGINS = new Map<number, string>([
   [OpenKind.accepted, ' accepted'],
   [OpenKind.connected, ' connected'],
@@ -205,6 +208,8 @@ export class Summary {
   private tasksFailed = 0;
   private lost = 0;
   private origin = '';
+  /** Sends in a row that may be of the same system call. */
+  private together = 0;
 
   /** `top`: so many descriptors, and so many tasks, are told apart at most. */
   constructor(top: number) {
@@ -233,7 +238,11 @@ export class Summary {
     if (kind === Kind.open) {
       if (record.code !== OpenKind.found) this.fdsOpened++;
       this.origin = ORIGINS.get(record.code) ?? '';
-    } else if (kind === Kind.syscall || kind === Kind.control) this.all.call(record);
+    } else if (kind === Kind.syscall || kind === Kind.control) {
+      this.all.call(record);
+      if (SYSCALLS[record.code] !== TOGETHER) this.together = 0;
+      else if (this.together++ % MOST_TOGETHER !== 0) this.all.calls--;
+    } else if (kind === Kind.wait) this.together = 0;
     this.spans.push(record);
   }
 
