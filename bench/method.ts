@@ -43,12 +43,16 @@ export function describeSuite(
       suite.path === null
         ? `${load}; every byte verified`
         : `closed loop of wrk; every status checked, and while warming up every byte`,
+    ...(shapes.some(({ rate }) => rate !== null) ? { hiccups: HICCUPS } : {}),
     rounds: [...lengths].join('; '),
     validity: `a sample counts if every connection was established and ${VALIDITY[suite.demand]}`,
     figures: `medians over rounds; a ratio is the median of the ratios of ${FIGURES[suite.measure]} within a round`,
     ...memory,
   };
 }
+
+const HICCUPS =
+  'messages that were meant to leave while the machine had taken one of the two cores away for more than half a millisecond, so long before that, or within three times as long after it, are in no percentile; their share is shown. Threads with real-time priority watch the cores, which takes a privilege (CAP_SYS_NICE): without it all messages count';
 
 /** What is to be known where the server is not watched. */
 export function describeTarget({ pinning }: Machine, { name, host, port }: Target): Record<string, string> {

@@ -33,6 +33,8 @@ export interface Result extends Shape, Ratios {
   readonly percentiles: Percentiles;
   /** Of an open loop. */
   readonly achievedRate: number | null;
+  /** The share of its messages that met a hiccup of the machine, and are in no percentile; null where the machine was not watched. */
+  readonly disturbedShare: number | null;
   readonly floodBytesPerSecond: number | null;
   /** Measured with `rssConnections` idle connections. */
   readonly rssBytesPerConnection: number | null;
@@ -150,6 +152,7 @@ function resultOf(
     latencyMicros: latencyMicros(counts),
     percentiles: counts.length === 0 ? [] : QUANTILES.map((quantile) => [quantile, microsAt(counts, quantile)]),
     achievedRate: median(pacing.map(({ achievedRate }) => achievedRate)),
+    disturbedShare: disturbedShare(shown),
     floodBytesPerSecond: median(floods),
     rssBytesPerConnection: idle?.rssBytesPerConnection ?? null,
     rssConnections: idle?.connections ?? null,
@@ -169,6 +172,18 @@ function resultOf(
       ...ofRatios(spread),
     },
   };
+}
+
+function disturbedShare(samples: readonly Sample[]): number | null {
+  const watched = samples.filter(({ pacing }) => pacing?.disturbed !== undefined);
+  const sum = (of: (sample: Sample) => number) => watched.reduce((total, sample) => total + of(sample), 0);
+  return watched.length === 0
+    ? null
+    : sum(({ pacing }) => pacing!.disturbed!) /
+        Math.max(
+          1,
+          sum((sample) => sample.roundTrips),
+        );
 }
 
 /** Of the best server in each closed-loop shape, where servers must be busy: was the generator fast enough to say so? */

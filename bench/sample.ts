@@ -21,6 +21,8 @@ interface Pacing {
   /** Messages that there was no room for, and that were not answered within two seconds after the window. */
   readonly unsent: number;
   readonly unanswered: number;
+  /** Messages that met a hiccup of the machine: they are in no percentile. Absent where its cores could not be watched (bench/loadgen/hiccups.h). */
+  readonly disturbed?: number | undefined;
 }
 
 /** What the generator reports of a window. */
@@ -67,11 +69,14 @@ export const BUSY_ENOUGH = 0.95;
 /** An open loop that answers less than this share of what it is asked has a queue that grows: no latency describes it. */
 export const ON_TIME = 0.99;
 
+/** More messages than this share met no hiccup of the machine, or the others would be what was left of a time that was one. */
+export const UNDISTURBED = 0.5;
+
 /** A generator that is later than this has measured itself. */
 export const LATEST_MICROS = 100;
 
-function judgePacing(pacing: Pacing, generatorBusy: number): Verdict {
-  const { intendedRate, achievedRate, lateMicrosP99 } = pacing;
+function judgePacing(pacing: Pacing, roundTrips: number, generatorBusy: number): Verdict {
+  const { intendedRate, achievedRate, lateMicrosP99, disturbed = 0 } = pacing;
   const no = (whyInvalid: string, repeat: boolean): Verdict => ({ valid: false, whyInvalid, repeat });
   const rates = `answered ${whole(achievedRate)} of ${whole(intendedRate)} messages per second`;
   if (generatorBusy >= BUSY_ENOUGH) return no(`${rates}: the generator had no time to spare`, true);
@@ -79,6 +84,11 @@ function judgePacing(pacing: Pacing, generatorBusy: number): Verdict {
   if (lateMicrosP99 > LATEST_MICROS)
     return no(
       `a hundredth of the messages were sent ${whole(lateMicrosP99)} µs late or later: the generator was the limit`,
+      true,
+    );
+  if (disturbed > (1 - UNDISTURBED) * roundTrips)
+    return no(
+      `the machine took the cores away while ${whole(disturbed)} of ${whole(roundTrips)} messages were under way`,
       true,
     );
   return { valid: true, whyInvalid: null, repeat: false };
@@ -93,7 +103,7 @@ export function judge(window: Window, shape: Shape, isPinned: boolean, demand: D
   }
   if (window.roundTrips === 0) return no('no round trip was completed in the window', true);
   if (!isPinned) return no('not pinned: server and generator shared their cores', false);
-  if (window.pacing !== null) return judgePacing(window.pacing, window.generatorBusy);
+  if (window.pacing !== null) return judgePacing(window.pacing, window.roundTrips, window.generatorBusy);
   if (window.serverBusy === null)
     return window.generatorBusy < BUSY_ENOUGH
       ? { valid: true, whyInvalid: null, repeat: false }
@@ -126,7 +136,7 @@ function coreTime(cpu: number | undefined): CoreTime {
 }
 
 /** How the generator is told a shape. */
-function generatorArgs(shape: Shape): string[] {
+function generatorArgs(shape: Shape, { pinning }: Lab): string[] {
   const args: Array<[string, number | null]> = [
     ['--connections', shape.connections],
     ['--size', shape.messageBytes],
@@ -135,13 +145,15 @@ function generatorArgs(shape: Shape): string[] {
     ['--flooders', shape.flooders || null],
     ['--rate', shape.rate],
   ];
+  const watched =
+    shape.rate === null || pinning === null ? [] : ['--watch-cores', `${pinning.serverCpu},${pinning.generatorCpu}`];
   const given = args.filter(([, value]) => value !== null).flat();
-  return [...given, ...(shape.churn ? ['--churn'] : [])].map(String);
+  return [...given, ...watched, ...(shape.churn ? ['--churn'] : [])].map(String);
 }
 
 /** The generator's window: its edges are where it says, after the lead. */
 async function generatorWindow(lab: Lab, running: Reachable, shape: Shape, seconds: Seconds): Promise<Window> {
-  const args = [...generatorArgs(shape), '--warmup', `${seconds.leadSeconds}`, '--seconds', `${seconds.seconds}`];
+  const args = [...generatorArgs(shape, lab), '--warmup', `${seconds.leadSeconds}`, '--seconds', `${seconds.seconds}`];
   let fields: Record<string, unknown> = {};
   let before: CoreTime = { busy: 0, all: 0 };
   let otherCoreBusy = 0;
@@ -238,10 +250,11 @@ function cpuMicrosPerRoundTrip({ serverCpuSeconds, roundTrips }: Window): number
   return roundTrips === 0 ? 0 : (serverCpuSeconds / roundTrips) * 1e6;
 }
 
-const pacingOf = ({ intendedRate, achievedRate, lateMicrosP99, unsent, unanswered }: Pacing): Pacing => ({
+const pacingOf = ({ intendedRate, achievedRate, lateMicrosP99, unsent, unanswered, disturbed }: Pacing): Pacing => ({
   intendedRate,
   achievedRate,
   lateMicrosP99,
   unsent,
   unanswered,
+  disturbed,
 });

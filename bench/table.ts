@@ -42,6 +42,7 @@ const COLUMNS: readonly Column[] = [
   { title: 'p99', cell: ({ latencyMicros }) => orDash(latencyMicros?.p99, whole) },
   { title: 'p99.9', cell: ({ latencyMicros }) => orDash(latencyMicros?.p999, whole) },
   { title: 'max', cell: ({ latencyMicros }) => orDash(latencyMicros?.max, whole) },
+  { title: 'hiccups', cell: ({ disturbedShare }) => orDash(disturbedShare, percent) },
   { title: 'threads', cell: ({ threads }) => orDash(threads, whole) },
   { title: 'MiB', cell: ({ rssBytes }) => orDash(rssBytes, mebibytes) },
 ];

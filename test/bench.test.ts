@@ -253,6 +253,18 @@ describe('what counts', () => {
     expect(judge(window, shapeOf(), true, 'on-time').valid).toBe(true);
   });
 
+  test('in an open loop most messages must have met no hiccup of the machine', () => {
+    const open = shapeOf({ rate: 1000 });
+    const disturbed = (messages: number) =>
+      judge({ ...window, serverBusy: 0.2, pacing: { ...pacing, disturbed: messages } }, open, true, 'on-time');
+    expect(disturbed(window.roundTrips / 2).valid).toBe(true);
+    expect(disturbed(window.roundTrips / 2 + 1)).toMatchObject({
+      valid: false,
+      repeat: true,
+      whyInvalid: expect.stringContaining('the machine took the cores away'),
+    });
+  });
+
   test('in an open loop the generator must have been on time itself', () => {
     const late = judge(
       { ...window, pacing: { ...pacing, lateMicrosP99: 900 } },

@@ -2,7 +2,7 @@
 // anything is decides nothing here; where a figure has a bound, it is one that no machine can miss.
 
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,7 +19,20 @@ beforeAll(() => {
     execFileSync(process.env.CXX ?? 'c++', ['-std=c++20', '-O1', join(root, source), '-o', join(programs, name)]);
   compile('loadgen', 'bench/loadgen/loadgen.cc');
   compile('raw-epoll', 'bench/servers/raw_epoll.cc');
+  writeFileSync(join(programs, 'hog.cc'), HOG);
+  execFileSync(process.env.CXX ?? 'c++', [join(programs, 'hog.cc'), '-o', join(programs, 'hog')]);
 }, 120_000);
+
+/** Has its core to itself for a third of a second. */
+const HOG = `
+  #include <ctime>
+  int main() {
+    timespec begin, time;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    do clock_gettime(CLOCK_MONOTONIC, &time);
+    while ((time.tv_sec - begin.tv_sec) * 1000 + (time.tv_nsec - begin.tv_nsec) / 1000000 < 333);
+  }
+`;
 
 afterAll(() => rmSync(programs, { recursive: true, force: true }));
 
@@ -49,6 +62,7 @@ interface Result {
   readonly lateMicrosP99: number;
   readonly unsent: number;
   readonly unanswered: number;
+  readonly disturbed?: number;
   readonly idleEstablished: number;
   readonly firstIdleConnectionError: string | null;
   readonly connectionErrors: number;
@@ -283,6 +297,43 @@ describe('open loop', () => {
     });
     const result = await resultOf(start(port, '--connections 8 --size 1048576 --rate 1000 --warmup 0 --seconds 0.1'));
     expect(result).toMatchObject({ unanswered: 64, unsent: 36 });
+  });
+
+  describe.skipIf(process.getuid!() !== 0)('that watches a core', () => {
+    const args = '--connections 4 --rate 1000 --warmup 0 --seconds 1 --watch-cores 0';
+
+    test('counts messages apart that were under way when something took it away', async () => {
+      const child = start(await serve(echo), args);
+      await child.says(/"begin"/);
+      // It has a higher priority than whoever watches, for a third of a second.
+      execFileSync('chrt', ['-f', '90', 'taskset', '-c', '0', join(programs, 'hog')]);
+      const result = await resultOf(child);
+      expect(result.disturbed).toBeGreaterThan(300);
+      expect(recorded(result) + result.disturbed!).toBe(1000);
+    });
+
+    test('does not mistake a server that stalls for a machine that does', async () => {
+      let received = 0;
+      const port = await serve((socket) => {
+        socket.on('data', (chunk) => {
+          const before = received;
+          received += chunk.length;
+          if (before < 64 * 100 && received >= 64 * 100)
+            Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+          socket.write(chunk);
+        });
+      });
+      const result = await resultOf(start(port, args));
+      expect(result.latencyMicros.p99).toBeGreaterThan(150_000);
+    });
+
+    test('counts all of them where it may not', async () => {
+      const port = await serve(echo);
+      const line = ['--bounding-set=-sys_nice', generator, '--port', `${port}`, ...args.split(' ')];
+      const result = await resultOf(new Child('setpriv', line));
+      expect(result.disturbed).toBeUndefined();
+      expect(recorded(result)).toBe(1000);
+    });
   });
 
   test('says which byte was corrupted', async () => {
@@ -530,6 +581,9 @@ test.each([
   ['--idle --idle-connections 5', 'accompany another load'],
   ['--flooders 2', '--flooders disturb the messages of --rate'],
   ['--churn --flooders 2', '--flooders disturb the messages of --rate'],
+  ['--watch-cores 0', '--watch-cores is for the messages of --rate'],
+  ['--rate 10 --watch-cores 0,', '--watch-cores must be numbers of cores'],
+  ['--rate 10 --watch-cores one', '--watch-cores must be numbers of cores'],
   ['--rate 10 --in-flight 2', '--in-flight is for the closed loop'],
   ['--churn --in-flight 2', '--in-flight is for the closed loop'],
   ['--idle-connections -1', '--idle-connections must be a number from 0'],

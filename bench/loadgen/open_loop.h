@@ -7,12 +7,18 @@
 // window (and recorded with its age), or unsent, because more were under way than is bounded below or because the generator was
 // too late. The schedule starts anew with the window, because to read the clock of a server with thousands of threads takes
 // milliseconds, in which nobody could send.
+//
+// Messages that met a hiccup of the machine (hiccups.h) are counted apart, where its cores can be watched: they would be most of every
+// percentile above the 98th, and tell of no server.
 #pragma once
 
 #include <deque>
+#include <utility>
+#include <vector>
 
 #include "connections.h"
 #include "flood.h"
+#include "hiccups.h"
 #include "histogram.h"
 
 class OpenLoop {
@@ -20,6 +26,7 @@ class OpenLoop {
   OpenLoop(const Options& options, const Target& target, const Script& script)
       : spin_(options.spin),
         rate_(options.rate),
+        watched_cores_(options.watched_cores),
         script_(script),
         connections_(target, script, options.spin, "connection", options.idle_connections, options.connections),
         flood_(options, target, script) {}
@@ -36,6 +43,7 @@ class OpenLoop {
       turns_.push_back(i);
     }
     flood_.start();
+    watches_ = hiccups_.watch(watched_cores_);
   }
 
   /** Sends what is to be sent within so many seconds from now; a server that answers nothing for 10 seconds ends the program. */
@@ -64,6 +72,7 @@ class OpenLoop {
   void begin_window() {
     window_begin_ = now();
     latencies_.clear();
+    taken_.clear();
     lateness_.clear();
     spare_.clear();
     flood_.begin_window();
@@ -83,6 +92,11 @@ class OpenLoop {
       for (const uint64_t moment : connections_[i].moments) give_up(moment);
     }
     if (flood_.any()) flood_.drain();
+    hiccups_.stop();
+    for (const auto& [moment, end] : taken_) {
+      if (hiccups_.meets(moment)) disturbed_++;
+      else latencies_.record(end - moment);
+    }
   }
 
   void close_all() {
@@ -101,6 +115,7 @@ class OpenLoop {
     std::printf("\"intendedRate\":%.3f,\"achievedRate\":%.3f,\"lateMicrosP99\":%.3f,\"unsent\":%llu,\"unanswered\":%llu,", rate_,
                 static_cast<double>(completed_in_window_) / seconds, static_cast<double>(lateness_.at(0.99)) / 1e3,
                 static_cast<unsigned long long>(unsent_), static_cast<unsigned long long>(unanswered_));
+    if (watches_) std::printf("\"disturbed\":%llu,", static_cast<unsigned long long>(disturbed_));
     if (flood_.any()) std::printf("\"floodBytesPerSecond\":%.0f,", static_cast<double>(flooded_) / seconds);
   }
 
@@ -153,15 +168,20 @@ class OpenLoop {
       in_flight_--;
       completed_++;
       if (moment < window_begin_) continue;
-      latencies_.record(time - moment);
+      record(moment, time);
       answered_++;
     }
   }
 
   void give_up(uint64_t moment) {
     if (moment < window_begin_) return;
-    latencies_.record(now() - moment);
+    record(moment, now());
     unanswered_++;
+  }
+
+  void record(uint64_t moment, uint64_t end) {
+    if (watches_) taken_.emplace_back(moment, end);
+    else latencies_.record(end - moment);
   }
 
   /** Receives what is there, and gives the flood one step; waits until `until` if there is nothing and nothing has been sent either. */
@@ -182,6 +202,7 @@ class OpenLoop {
 
   const bool spin_;
   const double rate_;
+  const std::vector<int> watched_cores_;
   const Script& script_;
   Connections<Connection> connections_;
   Flood flood_;
@@ -189,6 +210,10 @@ class OpenLoop {
   size_t turn_ = 0;
   Histogram latencies_;  // of the window's messages
   Histogram lateness_;   // of the generator: from the moment at which a message was meant to leave until it did
+  Hiccups hiccups_;
+  bool watches_ = false;
+  std::vector<std::pair<uint64_t, uint64_t>> taken_;  // of the window, while cores are watched: when each was meant to leave, and its end
+  uint64_t disturbed_ = 0;
   SpareTime spare_;
   uint64_t window_begin_ = UINT64_MAX;  // the moments of the warm-up are before it
   uint64_t in_flight_ = 0;

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <string>
 #include <sys/types.h>
+#include <vector>
 
 struct Options {
   std::string host = "127.0.0.1";
@@ -26,6 +27,7 @@ struct Options {
   bool churn = false;
   size_t idle_connections = 0;
   size_t flooders = 0;
+  std::vector<int> watched_cores;  // for hiccups
   pid_t server_pid = 0;
 };
 
@@ -33,7 +35,7 @@ struct Options {
   std::fprintf(stderr,
                "loadgen: %s; usage: loadgen --port PORT [--host ADDRESS] [--connections N] [--size BYTES] [--in-flight K] "
                "[--warmup SECONDS] [--seconds SECONDS] [--spin] [--no-ring] [--server-pid PID] "
-               "[--idle [--baseline N] | --rate R [--flooders N] | --churn] [--idle-connections N] [--request TEXT --response TEXT]\n",
+               "[--idle [--baseline N] | --rate R [--flooders N] | --churn] [--watch-cores A,B] [--idle-connections N] [--request TEXT --response TEXT]\n",
                problem.c_str());
   std::exit(2);
 }
@@ -62,7 +64,21 @@ inline Options parse_options(int argc, char** argv) {
       }
       return value;
     };
+    const auto cores = [&] {
+      std::vector<int> list;
+      for (const char* at = text; list.empty() || *at == ',';) {
+        if (!list.empty()) at++;
+        char* end = nullptr;
+        const long core = std::strtol(at, &end, 10);
+        if (end == at || core < 0 || core >= 1024) usage(name + " must be numbers of cores, with commas between them, not '" + text + "'");
+        list.push_back(static_cast<int>(core));
+        at = end;
+        if (*at != '\0' && *at != ',') usage(name + " must be numbers of cores, with commas between them, not '" + text + "'");
+      }
+      return list;
+    };
     if (name == "--host") options.host = text;
+    else if (name == "--watch-cores") options.watched_cores = cores();
     else if (name == "--request") options.request = text;
     else if (name == "--response") options.response = text;
     else if (name == "--port") options.port = static_cast<int>(number(1, 65535));
@@ -83,6 +99,7 @@ inline Options parse_options(int argc, char** argv) {
   if (options.idle + options.churn + (options.rate > 0) > 1) usage("--idle, --rate and --churn exclude each other");
   if (options.idle && options.idle_connections > 0) usage("--idle-connections accompany another load than --idle");
   if (options.flooders > 0 && options.rate == 0) usage("--flooders disturb the messages of --rate, which is missing");
+  if (!options.watched_cores.empty() && options.rate == 0) usage("--watch-cores is for the messages of --rate, which is missing");
   if ((options.churn || options.rate > 0) && options.in_flight > 1) {
     usage("--in-flight is for the closed loop: leave it out with --rate and --churn");
   }
