@@ -1,9 +1,9 @@
 // When the machine took a core away: a hypervisor that let somebody else run, an interrupt that took its time. After jHiccup (Gil Tene,
 // https://github.com/giltene/jHiccup), but on the very core.
 //
-// On each core that is watched a thread which the scheduler prefers to all others there (SCHED_FIFO, sched(7)) asks to be woken every 200 us. The
+// On each core that is watched a thread which the scheduler prefers to all others there (SCHED_FIFO, sched(7)) asks to be woken every 500 us. The
 // server cannot keep it from running, which it preempts; the kernel on the server's behalf can for a while. What did so for more than half a
-// millisecond kept the server from running as well. It takes the core about 1 % of its time, whoever is measured.
+// millisecond kept the server from running as well. Whoever is measured, it takes the core some per cent of its time: a timer is dear under a hypervisor.
 #pragma once
 
 #include <pthread.h>
@@ -59,7 +59,7 @@ class Hiccups {
   }
 
  private:
-  static constexpr uint64_t kPeriod = 200'000;
+  static constexpr uint64_t kPeriod = 500'000;
   static constexpr uint64_t kHiccup = 500'000;
 
   struct Hiccup {

@@ -27,6 +27,7 @@ class OpenLoop {
       : spin_(options.spin),
         rate_(options.rate),
         watched_cores_(options.watched_cores),
+        expected_(static_cast<size_t>(options.rate * options.seconds)),
         script_(script),
         connections_(target, script, options.spin, "connection", options.idle_connections, options.connections),
         flood_(options, target, script) {}
@@ -44,6 +45,10 @@ class OpenLoop {
     }
     flood_.start();
     watches_ = hiccups_.watch(watched_cores_);
+    // The kernel gives memory when it is touched, which would take milliseconds of the window.
+    if (!watches_) return;
+    taken_.resize(expected_ + expected_ / 8 + 1000);
+    sent_.resize(taken_.size());
   }
 
   /** Sends what is to be sent within so many seconds from now; a server that answers nothing for 10 seconds ends the program. */
@@ -73,6 +78,7 @@ class OpenLoop {
     window_begin_ = now();
     latencies_.clear();
     taken_.clear();
+    sent_.clear();
     lateness_.clear();
     spare_.clear();
     flood_.begin_window();
@@ -96,6 +102,9 @@ class OpenLoop {
     for (const auto& [moment, end] : taken_) {
       if (hiccups_.meets(moment)) disturbed_++;
       else latencies_.record(end - moment);
+    }
+    for (const auto& [moment, time] : sent_) {
+      if (!hiccups_.meets(moment)) lateness_.record(time - moment);
     }
   }
 
@@ -142,7 +151,8 @@ class OpenLoop {
       return;
     }
     const uint64_t time = now();
-    lateness_.record(time - moment);
+    if (watches_) sent_.emplace_back(moment, time);
+    else lateness_.record(time - moment);
     if (in_flight_++ == 0) last_progress_ = time;
     connection.moments.push_back(moment);
     connection.queued += script_.request_bytes;
@@ -203,6 +213,7 @@ class OpenLoop {
   const bool spin_;
   const double rate_;
   const std::vector<int> watched_cores_;
+  const size_t expected_;  // messages in the window
   const Script& script_;
   Connections<Connection> connections_;
   Flood flood_;
@@ -212,7 +223,9 @@ class OpenLoop {
   Histogram lateness_;   // of the generator: from the moment at which a message was meant to leave until it did
   Hiccups hiccups_;
   bool watches_ = false;
-  std::vector<std::pair<uint64_t, uint64_t>> taken_;  // of the window, while cores are watched: when each was meant to leave, and its end
+  // Of the window's messages, while cores are watched: when each was meant to leave, and when it did, and when its answer had come.
+  std::vector<std::pair<uint64_t, uint64_t>> sent_;
+  std::vector<std::pair<uint64_t, uint64_t>> taken_;
   uint64_t disturbed_ = 0;
   SpareTime spare_;
   uint64_t window_begin_ = UINT64_MAX;  // the moments of the warm-up are before it
