@@ -1,5 +1,5 @@
-// The floor: what an echo costs when nothing but the kernel is paid for. One thread, level-triggered epoll, and per echo
-// one read(2), one write(2) and a share of one epoll_wait(2).
+// The floor for servers that make a system call for each step: what an echo costs when nothing but the kernel is paid for. One thread,
+// level-triggered epoll, and per echo one read(2), one write(2) and a share of one epoll_wait(2).
 //
 // Deliberately absent: timers, logging, buffers per connection. A buffer is kept only for a peer that does not read fast
 // enough; while one is kept that peer is not read from either (backpressure), so memory stays bounded.
