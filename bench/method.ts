@@ -52,7 +52,7 @@ export function describeSuite(
 }
 
 const HICCUPS =
-  'messages that were meant to leave while the machine had taken one of the two cores away for more than half a millisecond, so long before that, or within three times as long after it, are in no percentile; their share is shown. Threads with real-time priority watch the cores, which takes a privilege (CAP_SYS_NICE): without it all messages count';
+  'messages that were meant to leave while the machine had taken one of the two cores away for a millisecond or more (of those between half of one and a whole, some), half a millisecond before that, or within three times as long after it, are in no percentile; their share is shown. Threads with real-time priority watch the cores, which takes a privilege (CAP_SYS_NICE): without it all messages count';
 
 /** What is to be known where the server is not watched. */
 export function describeTarget({ pinning }: Machine, { name, host, port }: Target): Record<string, string> {

@@ -70,7 +70,7 @@ export const BUSY_ENOUGH = 0.95;
 export const ON_TIME = 0.99;
 
 /** More messages than this share met no hiccup of the machine, or the others would be what was left of a time that was one. */
-export const UNDISTURBED = 0.5;
+const UNDISTURBED = 0.5;
 
 /** A generator that is later than this has measured itself. */
 export const LATEST_MICROS = 100;
@@ -135,8 +135,14 @@ function coreTime(cpu: number | undefined): CoreTime {
   return { busy: all - (ticks[3] ?? 0) - (ticks[4] ?? 0), all };
 }
 
+/** Where hiccups of the machine are looked for: what a flood has the kernel do for a server would look like one. */
+function watchedCores({ pinning }: Lab, { process }: Reachable, { rate, flooders }: Shape): readonly number[] {
+  if (pinning === null || rate === null || flooders > 0) return [];
+  return process === null ? [pinning.generatorCpu] : [pinning.serverCpu, pinning.generatorCpu];
+}
+
 /** How the generator is told a shape. */
-function generatorArgs(shape: Shape, { pinning }: Lab): string[] {
+function generatorArgs(shape: Shape, watched: readonly number[]): string[] {
   const args: Array<[string, number | null]> = [
     ['--connections', shape.connections],
     ['--size', shape.messageBytes],
@@ -145,15 +151,20 @@ function generatorArgs(shape: Shape, { pinning }: Lab): string[] {
     ['--flooders', shape.flooders || null],
     ['--rate', shape.rate],
   ];
-  const watched =
-    shape.rate === null || pinning === null ? [] : ['--watch-cores', `${pinning.serverCpu},${pinning.generatorCpu}`];
   const given = args.filter(([, value]) => value !== null).flat();
-  return [...given, ...watched, ...(shape.churn ? ['--churn'] : [])].map(String);
+  const cores = watched.length === 0 ? [] : ['--watch-cores', watched.join(',')];
+  return [...given, ...cores, ...(shape.churn ? ['--churn'] : [])].map(String);
 }
 
 /** The generator's window: its edges are where it says, after the lead. */
 async function generatorWindow(lab: Lab, running: Reachable, shape: Shape, seconds: Seconds): Promise<Window> {
-  const args = [...generatorArgs(shape, lab), '--warmup', `${seconds.leadSeconds}`, '--seconds', `${seconds.seconds}`];
+  const args = [
+    ...generatorArgs(shape, watchedCores(lab, running, shape)),
+    '--warmup',
+    `${seconds.leadSeconds}`,
+    '--seconds',
+    `${seconds.seconds}`,
+  ];
   let fields: Record<string, unknown> = {};
   let before: CoreTime = { busy: 0, all: 0 };
   let otherCoreBusy = 0;

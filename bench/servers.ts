@@ -103,7 +103,10 @@ export function serverTable(programs: string): readonly Server[] {
     install: "build it with 'node native/setup.mjs'",
   });
   return [
-    compiled('raw-epoll', 'C++, level-triggered epoll, one thread, no other work: the floor for a system call per step'),
+    compiled(
+      'raw-epoll',
+      'C++, level-triggered epoll, one thread, no other work: the floor for a system call per step',
+    ),
     compiled('thread-per-connection', 'C++, a thread per connection with blocking read and write: the baseline'),
     {
       name: 'node-net',

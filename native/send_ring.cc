@@ -101,7 +101,10 @@ uint32_t SendRing::submit() {
   for (bool more = true; more && made < size_;) {
     more = enter(size_ - made, 0);
     const uint32_t taken = std::atomic_ref(*head_).load(std::memory_order_acquire) - begin;
-    more = more && taken > made;
+    if (more && taken == made) {
+      give_up(true);
+      more = false;
+    }
     made = taken;
   }
   // Where the kernel is short of memory, what it has not taken is ours to take back.
@@ -120,10 +123,14 @@ bool SendRing::enter(uint32_t count, uint32_t wanted) {
     result = outcome(::syscall(SYS_io_uring_enter, fd_.get(), count, wanted, flags, nullptr, 0));
   } while (result == -EINTR);
   if (result >= 0) return true;
-  broken_ = result != -EAGAIN && result != -EBUSY && result != -ENOMEM;
-  // The number is somebody else's, or nobody's: not ours to close.
-  if (result == -EBADF || result == -EOPNOTSUPP || result == -ENXIO) fd_.release();
+  if (result != -EAGAIN && result != -EBUSY && result != -ENOMEM) give_up(result != -EPERM && result != -EACCES && result != -ENOSYS);
   return false;
+}
+
+/** `lost`: the number is somebody else's by now, or nobody's, and not ours to close. */
+void SendRing::give_up(bool lost) {
+  broken_ = true;
+  if (lost) fd_.release();
 }
 
 /** Takes what is completed; returns how many. */

@@ -46,6 +46,7 @@ class SendRing {
   int64_t set_up(uint32_t flags);
   bool map(const io_uring_params& parameters);
   bool enter(uint32_t count, uint32_t wanted);
+  void give_up(bool lost);
   uint32_t reap();
 
   Fd fd_;

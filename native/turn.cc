@@ -63,7 +63,7 @@ int Turn::flush() {
       const size_t offset = static_cast<size_t>(submission.offset);
       const size_t length = static_cast<size_t>(submission.length);
       if (offset > kOutBytes || length > kOutBytes - offset) continue;
-      add_transfer({submission.fd, submission.task, shared_->out + offset, length, 0, 0});
+      add_transfer({submission.fd, submission.task, shared_->out + offset, length, 0, 0, Transfer::kNot});
     }
   }
   const bool whole = transmit_all();
@@ -77,7 +77,7 @@ void Turn::send(std::span<const Area> data) {
   begin_transfers();
   for (size_t i = 0; i < data.size(); ++i) {
     const Send& send = shared_->sends[i];
-    add_transfer({send.fd, send.task, data[i].data, data[i].length, 0, 0});
+    add_transfer({send.fd, send.task, data[i].data, data[i].length, 0, 0, Transfer::kNot});
   }
   transmit_all();
   if (trace_->active) record_writes();
@@ -247,7 +247,7 @@ void Turn::collect_reads(size_t known) {
     if ((ready.events & kStale) || !(ready.events & onewait::kRead) || target.armed == 0) continue;
     ready.events |= kTaken;
     if (transfer_count_ == Poller::kMaxReady) continue;
-    add_transfer({ready.fd, target.task, nullptr, static_cast<size_t>(target.armed), 0, 0});
+    add_transfer({ready.fd, target.task, nullptr, static_cast<size_t>(target.armed), 0, 0, Transfer::kNot});
     target.armed = 0;
   }
 }

@@ -161,7 +161,7 @@ class Turn {
     size_t length;
     int64_t result;  // bytes, or -errno
     uint64_t end;    // when the call was over, in ticks of batch_clock_; 0: not known
-    Made made = kNot;  // of writes: whether, and how
+    Made made;       // of writes: whether, and how
   };
 
   void begin_transfers() { transfer_count_ = 0; }

@@ -8,7 +8,7 @@ import { afterAll } from 'vitest';
 import { descriptors } from './processes.ts';
 
 /**
- * Runs a command in a sandbox that refuses io_uring. Without a command it says whether there is anything to refuse: 0, or 1 if a kernel before 6.1 has
+ * Runs a command in a sandbox that refuses io_uring, or with --enter only its use. Without a command it says whether there is anything to refuse: 0, or 1 if a kernel before 6.1 has
  * less of it, or 2.
  */
 const WITHOUT_RING = `
@@ -20,6 +20,7 @@ const WITHOUT_RING = `
   #include <unistd.h>
   #include <cerrno>
   #include <cstddef>
+  #include <cstring>
   int main(int argc, char** argv) {
     io_uring_params parameters{};
     parameters.flags = 1u << 12 | 1u << 13;
@@ -28,9 +29,11 @@ const WITHOUT_RING = `
       parameters = {};
       return syscall(SYS_io_uring_setup, 1, &parameters) >= 0 ? 1 : 2;
     }
+    const bool enter = std::strcmp(argv[1], "--enter") == 0;
+    if (enter) argv++;
     sock_filter program[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(enter ? SYS_io_uring_enter : SYS_io_uring_setup), 0, 1),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };

@@ -121,16 +121,14 @@ describe('the writes of a turn', () => {
     const writer = new Writer(true);
     const ends = pairs(5);
     ends[2]!.close(ends[2]!.far);
-    // The first tells the peer's kernel, which answers with a reset.
-    native.send(ends[2]!.near, Buffer.from('x'), 0, 1);
+    // The first tells the peer's kernel, which answers with a reset; the one that hears of it first is told so.
+    while (native.send(ends[2]!.near, Buffer.from('x'), 0, 1) > 0);
     let signals = 0;
     const count = () => void signals++;
     process.on('SIGPIPE', count);
     onTestFinished(() => void process.off('SIGPIPE', count));
     for (const { near } of ends) writer.write(near, Buffer.from('hello'));
-    const left = writer.flush();
-    expect(left).toEqual([{ fd: ends[2]!.near, result: expect.any(Number), length: 5 }]);
-    expect([-32, -104]).toContain(left[0]!.result);
+    expect(writer.flush()).toEqual([{ fd: ends[2]!.near, result: -32, length: 5 }]);
     for (const { near } of ends) writer.write(near, Buffer.from(' again'));
     expect(writer.flush()).toEqual([{ fd: ends[2]!.near, result: -32, length: 6 }]);
     expect(signals).toBe(0);
@@ -281,6 +279,10 @@ describe('a program', () => {
     await heard(script(EIGHT_AT_ONCE, { wrap: [withoutRing()] }), 0);
   });
 
+  test('notices nothing of one that lets it open a ring, and not use it', async () => {
+    await heard(script(EIGHT_AT_ONCE, { wrap: [withoutRing(), '--enter'] }), 0);
+  });
+
   test('opens nothing for fewer than four', async () => {
     await heard(script(EIGHT_AT_ONCE, { args: ['3'] }), 0, 2700);
   });
@@ -296,11 +298,13 @@ describe('a program', () => {
     const trace = `${folder()}/trace`;
     const meddle = `
       import { closeSync, openSync } from 'node:fs';
-      const ring = () => Number(readdirSync('/proc/self/fd').find((fd) => {
+      const opened = () => readdirSync('/proc/self/fd').filter((fd) => {
         try { return readlinkSync('/proc/self/fd/' + fd) === 'anon_inode:[io_uring]'; } catch { return false; }
-      }));
+      });
+      // libuv has some, too, from 1.50 on.
+      const others = opened();
       await run(main);
-      const fd = ring();
+      const fd = Number(opened().find((fd) => !others.includes(fd)));
       if (fd >= 0) closeSync(fd);
       if (${what !== 'closed'}) while (openSync('/dev/null') < fd);
       process.env.ONEWAIT_TRACE = '';

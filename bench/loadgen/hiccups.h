@@ -2,8 +2,10 @@
 // https://github.com/giltene/jHiccup), but on the very core.
 //
 // On each core that is watched a thread which the scheduler prefers to all others there (SCHED_FIFO, sched(7)) asks to be woken every 500 us. The
-// server cannot keep it from running, which it preempts; the kernel on the server's behalf can for a while. What did so for more than half a
-// millisecond kept the server from running as well. Whoever is measured, it takes the core some per cent of its time: a timer is dear under a hypervisor.
+// server cannot keep it from running, which it preempts; the kernel on the server's behalf can, where it does not reschedule: with small messages for
+// 0.2 ms at the most, with large ones for longer, so they are not for this. What kept it from running for a millisecond kept the server from running
+// as well (half of what took three quarters of one is noticed, too). Whoever is measured, it takes the core some per cent of its time: a timer is
+// dear under a hypervisor.
 #pragma once
 
 #include <pthread.h>

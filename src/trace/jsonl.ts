@@ -21,7 +21,6 @@ const CONTROLS = ['?', 'ADD', 'DEL', 'MOD'];
 const EVENTS = ['?', 'IN', 'OUT', 'IN|OUT'];
 const OPENINGS = namesOf(OpenKind);
 const ENDINGS = namesOf(EndKind);
-/** The calls that are asked for a number of bytes. */
 
 /** The names of `kinds`, by number. */
 function namesOf(kinds: Record<string, number>): string[] {
