@@ -152,7 +152,7 @@ function generatorArgs(shape: Shape, watched: readonly number[]): string[] {
     ['--rate', shape.rate],
   ];
   const given = args.filter(([, value]) => value !== null).flat();
-  const cores = watched.length === 0 ? [] : ['--watch-cores', watched.join(',')];
+  const cores = watched.flatMap((core) => ['--watch-core', core]);
   return [...given, ...cores, ...(shape.churn ? ['--churn'] : [])].map(String);
 }
 

@@ -50,6 +50,19 @@ async function serve(onConnection: (socket: Socket, index: number) => void): Pro
 
 const echo = (socket: Socket) => void socket.pipe(socket);
 
+/** A server that does nothing for 200 ms after a hundred messages. */
+function serveWithStall(): Promise<number> {
+  let received = 0;
+  return serve((socket) => {
+    socket.on('data', (chunk) => {
+      const before = received;
+      received += chunk.length;
+      if (before < 64 * 100 && received >= 64 * 100) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+      socket.write(chunk);
+    });
+  });
+}
+
 interface Result {
   readonly event: string;
   readonly established: number;
@@ -248,16 +261,7 @@ describe('open loop', () => {
   });
 
   test('a stall of the server delays all messages that were meant to leave meanwhile', async () => {
-    let received = 0;
-    const port = await serve((socket) => {
-      socket.on('data', (chunk) => {
-        const before = received;
-        received += chunk.length;
-        if (before < 64 * 100 && received >= 64 * 100)
-          Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
-        socket.write(chunk);
-      });
-    });
+    const port = await serveWithStall();
     const result = await resultOf(start(port, '--connections 2 --rate 1000 --warmup 0 --seconds 0.5'));
     // 200 of 500 were meant to leave in the stall, the 5 that are one per cent in its first 5 ms.
     expect(result.roundTrips).toBe(500);
@@ -302,7 +306,7 @@ describe('open loop', () => {
   describe.skipIf(spawnSync('chrt', ['-f', '1', 'taskset', '-c', '0', 'true']).status !== 0)(
     'that watches a core',
     () => {
-      const args = '--connections 4 --rate 1000 --warmup 0 --seconds 2 --watch-cores 0';
+      const args = '--connections 4 --rate 1000 --warmup 0 --seconds 2 --watch-core 0';
 
       test('counts messages apart that were under way when something took it away', async () => {
         const child = start(await serve(echo), args);
@@ -315,16 +319,7 @@ describe('open loop', () => {
       });
 
       test('does not mistake a server that stalls for a machine that does', async () => {
-        let received = 0;
-        const port = await serve((socket) => {
-          socket.on('data', (chunk) => {
-            const before = received;
-            received += chunk.length;
-            if (before < 64 * 100 && received >= 64 * 100)
-              Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
-            socket.write(chunk);
-          });
-        });
+        const port = await serveWithStall();
         const result = await resultOf(start(port, args));
         expect(result.latencyMicros.max).toBeGreaterThan(100_000);
       });
@@ -584,9 +579,8 @@ test.each([
   ['--idle --idle-connections 5', 'accompany another load'],
   ['--flooders 2', '--flooders disturb the messages of --rate'],
   ['--churn --flooders 2', '--flooders disturb the messages of --rate'],
-  ['--watch-cores 0', '--watch-cores is for the messages of --rate'],
-  ['--rate 10 --watch-cores 0,', '--watch-cores must be numbers of cores'],
-  ['--rate 10 --watch-cores one', '--watch-cores must be numbers of cores'],
+  ['--watch-core 0', '--watch-core is for the messages of --rate'],
+  ['--rate 10 --watch-core one', '--watch-core must be a number from 0'],
   ['--rate 10 --in-flight 2', '--in-flight is for the closed loop'],
   ['--churn --in-flight 2', '--in-flight is for the closed loop'],
   ['--idle-connections -1', '--idle-connections must be a number from 0'],

@@ -35,7 +35,7 @@ struct Options {
   std::fprintf(stderr,
                "loadgen: %s; usage: loadgen --port PORT [--host ADDRESS] [--connections N] [--size BYTES] [--in-flight K] "
                "[--warmup SECONDS] [--seconds SECONDS] [--spin] [--no-ring] [--server-pid PID] "
-               "[--idle [--baseline N] | --rate R [--flooders N] | --churn] [--watch-cores A,B] [--idle-connections N] [--request TEXT --response TEXT]\n",
+               "[--idle [--baseline N] | --rate R [--flooders N] | --churn] [--watch-core C]... [--idle-connections N] [--request TEXT --response TEXT]\n",
                problem.c_str());
   std::exit(2);
 }
@@ -64,21 +64,7 @@ inline Options parse_options(int argc, char** argv) {
       }
       return value;
     };
-    const auto cores = [&] {
-      std::vector<int> list;
-      for (const char* at = text; list.empty() || *at == ',';) {
-        if (!list.empty()) at++;
-        char* end = nullptr;
-        const long core = std::strtol(at, &end, 10);
-        if (end == at || core < 0 || core >= 1024) usage(name + " must be numbers of cores, with commas between them, not '" + text + "'");
-        list.push_back(static_cast<int>(core));
-        at = end;
-        if (*at != '\0' && *at != ',') usage(name + " must be numbers of cores, with commas between them, not '" + text + "'");
-      }
-      return list;
-    };
     if (name == "--host") options.host = text;
-    else if (name == "--watch-cores") options.watched_cores = cores();
     else if (name == "--request") options.request = text;
     else if (name == "--response") options.response = text;
     else if (name == "--port") options.port = static_cast<int>(number(1, 65535));
@@ -91,6 +77,7 @@ inline Options parse_options(int argc, char** argv) {
     else if (name == "--rate") options.rate = number(0.001, 10'000'000);
     else if (name == "--idle-connections") options.idle_connections = static_cast<size_t>(number(0, 1'000'000));
     else if (name == "--flooders") options.flooders = static_cast<size_t>(number(0, 10'000));
+    else if (name == "--watch-core") options.watched_cores.push_back(static_cast<int>(number(0, 1023)));
     else if (name == "--server-pid") options.server_pid = static_cast<pid_t>(number(1, 1 << 30));
     else usage("unknown option '" + name + "'");
   }
@@ -99,7 +86,7 @@ inline Options parse_options(int argc, char** argv) {
   if (options.idle + options.churn + (options.rate > 0) > 1) usage("--idle, --rate and --churn exclude each other");
   if (options.idle && options.idle_connections > 0) usage("--idle-connections accompany another load than --idle");
   if (options.flooders > 0 && options.rate == 0) usage("--flooders disturb the messages of --rate, which is missing");
-  if (!options.watched_cores.empty() && options.rate == 0) usage("--watch-cores is for the messages of --rate, which is missing");
+  if (!options.watched_cores.empty() && options.rate == 0) usage("--watch-core is for the messages of --rate, which is missing");
   if ((options.churn || options.rate > 0) && options.in_flight > 1) {
     usage("--in-flight is for the closed loop: leave it out with --rate and --churn");
   }
