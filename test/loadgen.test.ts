@@ -50,6 +50,22 @@ async function serve(onConnection: (socket: Socket, index: number) => void): Pro
 
 const echo = (socket: Socket) => void socket.pipe(socket);
 
+/** Starts the generator, and waits until a message of its window has reached the server. */
+async function startAndBegin(args: string): Promise<Child> {
+  let received = 0;
+  const port = await serve((socket) => {
+    socket.on('data', (chunk) => {
+      received += chunk.length;
+      socket.write(chunk);
+    });
+  });
+  const child = start(port, args);
+  await child.says(/"begin"/);
+  const before = received;
+  await until('a message of the window has come', () => received > before);
+  return child;
+}
+
 /** A server that does nothing for 200 ms after a hundred messages. */
 function serveWithStall(): Promise<number> {
   let received = 0;
@@ -269,8 +285,7 @@ describe('open loop', () => {
   });
 
   test('a message that the generator sent late counts from when it should have left', async () => {
-    const child = start(await serve(echo), '--connections 2 --rate 1000 --warmup 0 --seconds 4');
-    await child.says(/"begin"/);
+    const child = await startAndBegin('--connections 2 --rate 1000 --warmup 0 --seconds 4');
     child.process.kill('SIGSTOP');
     setTimeout(() => child.process.kill('SIGCONT'), 500);
     const result = await resultOf(child);
@@ -309,8 +324,7 @@ describe('open loop', () => {
       const args = '--connections 4 --rate 1000 --warmup 0 --seconds 2 --watch-core 0';
 
       test('counts messages apart that were under way when something took it away', async () => {
-        const child = start(await serve(echo), args);
-        await child.says(/"begin"/);
+        const child = await startAndBegin(args);
         // It has a higher priority than whoever watches, for a third of a second.
         execFileSync('chrt', ['-f', '90', 'taskset', '-c', '0', join(programs, 'hog')]);
         const result = await resultOf(child);
