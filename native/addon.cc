@@ -274,7 +274,7 @@ class TurnWrap : public Napi::ObjectWrap<TurnWrap>, private HostClient {
   void before_wait() override { turn_->set_areas(area(env_, page_), area(env_, slab_)); }
 
   void quiet() override {
-    collect_after_busy_time(v8::Isolate::GetCurrent(), environment(env_).trim());
+    collect_after_busy_time(v8::Isolate::GetCurrent(), environment(env_).trim(), poller_->size());
   }
 
   static Turn::Area area(napi_env env, const Napi::Reference<Napi::ArrayBuffer>& reference) {

@@ -1,5 +1,8 @@
 #include "host.h"
 
+#include <sys/timerfd.h>
+#include <v8.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <string>
@@ -12,9 +15,15 @@ namespace {
 constexpr int kMaxTurns = 64;
 // Fewer batches have not made enough garbage to wake up for.
 constexpr int kBusyBatches = 100;
-constexpr int64_t kQuietNs = 5'000'000'000;
+constexpr time_t kQuietSeconds = 5;
 
 }  // namespace
+
+/** Closed by itself, for libuv closes handles in its own time. */
+struct Host::Silence {
+  uv_poll_t poll;
+  Fd timer;
+};
 
 std::shared_ptr<Host*> Host::create(napi_env env, std::shared_ptr<Turn> turn, HostClient* client) {
   auto* host = new Host(env, std::move(turn), client);
@@ -51,6 +60,7 @@ void Host::stop() {
   uv_check_stop(&check_);
   uv_idle_stop(&idle_);
   turn_->unwatch_host();
+  close_silence();
   napi_delete_reference(env_, std::exchange(receiver_, nullptr));
   napi_delete_reference(env_, std::exchange(dispatch_, nullptr));
 }
@@ -89,11 +99,12 @@ void Host::on_check(uv_check_t* handle) {
 }
 
 void Host::turns() {
-  napi_handle_scope scope;
+  v8::Isolate* const isolate = v8::Isolate::GetCurrent();
   for (int i = 0; i < kMaxTurns && running_; ++i) {
     // 0 also when libuv has descriptors to register, handles to close, immediates to run, or was told to stop.
     const int host_timeout_ms = uv_backend_timeout(loop_);
-    napi_open_handle_scope(env_, &scope);
+    // napi_open_handle_scope would allocate one on the heap for each turn.
+    v8::HandleScope scope(isolate);
     client_->before_wait();
     const int unwritten = turn_->flush();
     int64_t timeout_ns = unwritten > 0 ? 0 : turn_->timeout_ns();
@@ -101,22 +112,58 @@ void Host::turns() {
       const int64_t host_ns = static_cast<int64_t>(host_timeout_ms) * 1'000'000;
       timeout_ns = timeout_ns < 0 ? host_ns : std::min(timeout_ns, host_ns);
     }
-    const bool until_quiet = batches_ >= kBusyBatches && (timeout_ns < 0 || timeout_ns > kQuietNs);
-    const int completions = turn_->wait(until_quiet ? kQuietNs : timeout_ns);
+    const int completions = turn_->wait(timeout_ns);
     const bool work = completions > 0 || unwritten > 0 || turn_->starved() || turn_->shared()->head.runnable != 0 || turn_->deadline_due();
+    if (work) note_batch();
     const bool healthy = !work || dispatch();
     if (completions < 0 && completions != -EINTR) fail(completions);
-    if (work) {
-      batches_ = std::min(batches_ + 1, kBusyBatches);
-    } else if (until_quiet && completions == 0 && !turn_->host_ready()) {
-      batches_ = 0;
-      client_->quiet();
-    }
-    napi_close_handle_scope(env_, scope);
     if (!healthy || completions < 0 || turn_->host_ready()) return;
-    uv_update_time(loop_);
+    // libuv's clock matters to a timer of its own only.
+    if (uv_backend_timeout(loop_) > 0) uv_update_time(loop_);
     if (uv_backend_timeout(loop_) == 0) return;
   }
+}
+
+/** Counts a batch. With enough of them it has been a busy time, whose end is waited for. */
+void Host::note_batch() {
+  if (batches_ > kBusyBatches || ++batches_ != kBusyBatches) return;
+  if (silence_ == nullptr) {
+    Fd timer(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+    if (timer.get() < 0) return;
+    auto silence = std::make_unique<Silence>(Silence{{}, std::move(timer)});
+    if (uv_poll_init(loop_, &silence->poll, silence->timer.get()) < 0) return;
+    silence_ = silence.release();
+    uv_unref(reinterpret_cast<uv_handle_t*>(&silence_->poll));
+    silence_->poll.data = this;
+    uv_poll_start(&silence_->poll, UV_READABLE, [](uv_poll_t* poll, int, int) {
+      Host* self = static_cast<Host*>(poll->data);
+      uint64_t expirations;
+      if (::read(self->silence_->timer.get(), &expirations, sizeof expirations) < 0) return;
+      if (self->batches_ > kBusyBatches) {
+        self->await_silence();
+        return;
+      }
+      self->batches_ = 0;
+      v8::HandleScope scope(v8::Isolate::GetCurrent());
+      self->client_->quiet();
+    });
+  }
+  await_silence();
+}
+
+/** Has the timer expire when nothing may have happened for long enough. */
+void Host::await_silence() {
+  batches_ = kBusyBatches;
+  const itimerspec due{{}, {kQuietSeconds, 0}};
+  timerfd_settime(silence_->timer.get(), 0, &due, nullptr);
+}
+
+void Host::close_silence() {
+  batches_ = 0;
+  if (silence_ == nullptr) return;
+  Silence* const closing = std::exchange(silence_, nullptr);
+  closing->poll.data = closing;
+  uv_close(reinterpret_cast<uv_handle_t*>(&closing->poll), [](uv_handle_t* handle) { delete static_cast<Silence*>(handle->data); });
 }
 
 /** The wait itself has failed, and will again. */

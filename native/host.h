@@ -12,6 +12,8 @@
 // - An exception that escapes a batch becomes an uncaughtException, as in any callback of Node. So does a wait that fails: trying again
 //   at once would spin, and nothing that is suspended could ever go on.
 // - The handles are closed by an asynchronous cleanup hook, without which a worker that exits crashes.
+// - What is due when nothing has happened for some time is told by a timerfd that libuv watches. A timeout of the wait would do, but has the
+//   kernel set up a timer for every wait: half a microsecond of each turn.
 #pragma once
 
 #include <node_api.h>
@@ -19,6 +21,7 @@
 
 #include <memory>
 
+#include "syscalls.h"
 #include "turn.h"
 
 namespace onewait {
@@ -58,6 +61,9 @@ class Host {
   static void on_closed(uv_handle_t* handle);
   void turns();
   bool dispatch();
+  void note_batch();
+  void await_silence();
+  void close_silence();
   void fail(int error);
 
   napi_env env_;
@@ -68,7 +74,9 @@ class Host {
   uv_idle_t idle_;
   int open_handles_ = 0;
   bool running_ = false;
-  int batches_ = 0;  // since nothing happened for some time
+  struct Silence;
+  Silence* silence_ = nullptr;
+  int batches_ = 0;  // since nothing happened for some time, or since the timer was set
   std::shared_ptr<Host*> cell_;
   napi_ref receiver_ = nullptr;
   napi_ref dispatch_ = nullptr;

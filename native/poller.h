@@ -19,6 +19,7 @@
 // Deliberately absent: any knowledge of Node.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -65,6 +66,10 @@ class Poller {
 
   /** The current registration's generation if it is edge-triggered here, or 0. */
   uint32_t edge_generation(int fd) const { return has(fd) && edges() && (table_[fd].events & kEdge) ? table_[fd].generation : 0; }
+  /** How many descriptors are registered. */
+  size_t size() const {
+    return static_cast<size_t>(std::ranges::count_if(table_, [](const Registration& registration) { return registration.events != 0; }));
+  }
   bool has(int fd) const { return fd >= 0 && static_cast<size_t>(fd) < table_.size() && table_[fd].events != 0; }
 
  protected:

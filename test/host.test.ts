@@ -422,6 +422,22 @@ describe('the kernel sees', () => {
     expect(blocking.some((wait) => wait.call === 'epoll_pwait2' && wait.timeout > 0)).toBe(true);
   });
 
+  // The kernel sets up a timer for each wait that has a timeout. That of V8, which looks after its heap some seconds after the start, is not ours.
+  test('no timeout of five seconds after a busy time, although the end of it is noticed', async () => {
+    const { lines } = await traced(`${MARK}
+      import { readFile } from 'node:fs/promises';
+      await run(function* () {
+        for (let i = 0; i < 200; i++) yield* yieldNow();
+        mark('MARK-begin');
+        yield* spawn(() => readFile('/proc/self/stat'));
+        mark('MARK-end');
+      });
+    `);
+    const timeouts = waitsBetween(lines, 'MARK-begin', 'MARK-end').map(({ timeout }) => timeout);
+    expect(timeouts.some((timeout) => timeout !== 0)).toBe(true);
+    expect(timeouts).not.toContain(5000);
+  });
+
   test.each(['epoll', 'poll', 'select'])('hardly anything of an idle second on %s', async (poller) => {
     const { lines, stdout } = await traced(
       `${MARK}${ECHO}
@@ -735,5 +751,53 @@ describe('when nothing happens any more after a busy time', () => {
     await until('it holds less than before', () => residentBytes(pid!) < busy - least * MIB);
     child.process.stdin!.end();
     expect(await child.end()).toMatchObject({ code: 0, stderr: '' });
+  });
+
+  // With few of them V8 would forget compiled code for next to nothing (native/quiet.h).
+  test.each([
+    ['is collected where a thousand wait', 1000, true],
+    ['is left alone where few do', 10, false],
+  ])('a little garbage %s', async (_, waiting, collected) => {
+    const flags = [
+      'sh',
+      '-c',
+      'node=$1; shift; exec "$node" --no-memory-reducer --trace-incremental-marking "$@"',
+      'sh',
+    ];
+    const child = script(
+      `import { readFileSync, readdirSync, readlinkSync } from 'node:fs';
+       import { getHeapSpaceStatistics } from 'node:v8';
+       const young = () => getHeapSpaceStatistics().find((space) => space.space_name === 'new_space').space_size / ${MIB};
+       /** Whether it has expired and that was seen: timerfd_create(2), /proc/[pid]/fdinfo/[fd]. */
+       const over = () => readdirSync('/proc/self/fd')
+         .filter((fd) => { try { return readlinkSync('/proc/self/fd/' + fd) === 'anon_inode:[timerfd]'; } catch { return false; } })
+         .some((fd) => /^ticks: 0$[^]*^it_value: .0, 0.$/m.test(readFileSync('/proc/self/fdinfo/' + fd, 'utf8')));
+       await run(function* () {
+         for (let i = 0; i < ${waiting}; i++) {
+           const listener = yield* tcp.listen();
+           spawn(function* () { yield* listener.accept(); });
+         }
+         const held = [];
+         while (young() < 2) {
+           for (let j = 0; j < 1000; j++) held.push({ j });
+           yield* yieldNow();
+         }
+         for (let i = 0; i < 100; i++) yield* yieldNow();
+         console.log('busy', young() < 8);
+         yield* spawn(() => new Promise((resolve) => {
+           const timer = setInterval(() => {
+             if (!over()) return;
+             clearInterval(timer);
+             resolve();
+           }, 20);
+         }));
+       });`,
+      { wrap: flags },
+    );
+    const { code, stdout } = await child.end();
+    const [before, after] = stdout.split('busy true\n');
+    expect(code).toBe(0);
+    expect(before).toBeDefined();
+    expect(after!.includes('[IncrementalMarking] Start')).toBe(collected);
   });
 });
