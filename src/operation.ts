@@ -42,15 +42,20 @@ const CLAIMED = 1;
 const PENDING = 2;
 const SUCCEEDED = 3;
 const FAILED = 4;
+/** Succeeded, and `yield*` has its value. */
+const OVER = 5;
+
+/** How `next` hands over a value: one for all waits, for `yield*` looks at it at once, and at nothing else of it ever. */
+const OUTCOME: { readonly done: true; value: unknown } = { done: true, value: undefined };
 
 export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
   /** On whose behalf: who made it, or the generator that yields it. */
   task: Task;
   /**
-   * The iterator protocol's result: a trap is the iterator over itself and its own result too, which saves `yield*` two objects per wait.
-   * `value` is the trap until it is settled, and then its value or its error. @internal
+   * The iterator protocol's result while it is waited for: a trap is the iterator over itself and its own result too, which saves `yield*` two
+   * objects per wait. `value` is the trap until it is settled, and then its value or its error. @internal
    */
-  done = false;
+  declare readonly done: false;
   /** @internal */
   value: unknown = this;
   /** What the trace knows of the wait, while it lasts and is recorded. @internal */
@@ -129,8 +134,10 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
       }
     }
     if (this.state === SUCCEEDED) {
-      this.done = true;
-      return this as unknown as IteratorReturnResult<T>;
+      this.state = OVER;
+      OUTCOME.value = this.value;
+      this.value = undefined;
+      return OUTCOME as IteratorReturnResult<T>;
     }
     // Made when the event came in; what a reader of the stack wants to see is where the coroutine waited for it.
     if (this.wakeable && isSystemError(this.value)) Error.captureStackTrace(this.value, this.next);
@@ -213,6 +220,19 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     if (this.task.mayRunOn() && this.succeeded && this.value === undefined) return true;
     this.yields();
     return false;
+  }
+
+  /** Makes a wait that is over one that has not begun, as good as new. False when it is not over, or did not end well. @internal */
+  protected renew(): boolean {
+    if (this.state !== OVER) return false;
+    const task = currentTask();
+    this.state = CREATED;
+    this.value = this;
+    this.suspension = null;
+    this.waiter = null;
+    this.task = task;
+    task.unused++;
+    return true;
   }
 
   /** The outcome, of a settled trap. @internal */
@@ -328,6 +348,8 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     if (this.waiter !== null) this.tell(this.waiter);
   }
 }
+
+Object.defineProperty(Trap.prototype, 'done', { value: false });
 
 // Where it is thrown it would be most of a function that V8 should rather inline. The same goes for those of src/io/stream.ts.
 function usedTwice(trap: Trap): OnewaitError {

@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { race, run, type Stream, sleep, spawn, type Task, tcp, timeout, yieldNow } from '../src/index.ts';
 import { native } from '../src/native.ts';
+import type { Discardable, Operation } from '../src/operation.ts';
 import { descriptors, needs, residentBytes, script } from './processes.ts';
 import { both, everywhere, on, pair, readAll, type Scenario, STYLES, type Style, text, thrownBy } from './styles.ts';
 import { until, within } from './until.ts';
@@ -65,6 +66,38 @@ describe('read', () => {
     expect(yield* on(conn.read(1))).toBeNull();
     expect(yield* on(conn.readInto(new Uint8Array(1)))).toBe(0);
     yield* on(conn.close());
+  });
+
+  test('by a generator, chunk after chunk, is one operation again and again, if each is over before the next', async () => {
+    /** Whether it is `other`, and no longer to be waited for. (expect() would iterate over what it compares.) */
+    const isUnused = (operation: Operation<unknown>, other: Operation<unknown>): boolean => {
+      (operation as Operation<unknown> & Discardable).discard();
+      return operation === other;
+    };
+    await run(function* () {
+      const listener = yield* tcp.listen();
+      const peer = yield* tcp.connect({ port: listener.address.port });
+      const conn = yield* listener.accept();
+      const first = conn.read();
+      expect(isUnused(conn.read(), first)).toBe(false); // which has not begun
+      const one = conn.read();
+      yield* peer.write('ab');
+      expect(text(yield* one)).toBe('ab');
+      expect((one as unknown as { value: unknown }).value).toBeUndefined(); // it does not hold the chunk's memory
+      expect(isUnused(conn.read(10), one)).toBe(false);
+      expect(isUnused(conn.read(undefined, { signal: new AbortController().signal }), one)).toBe(false);
+      const two = conn.read();
+      expect(two === one).toBe(true);
+      expect(isUnused(conn.read(), two)).toBe(false); // which has not begun
+      const reader = spawn(() => two);
+      yield* yieldNow();
+      expect(reader.waitingFor).toBe(`fd ${conn.fd} IN`);
+      expect(() => one[Symbol.iterator]()).toThrow('already waited for');
+      reader.cancel();
+      yield* yieldNow();
+      expect(isUnused(conn.read(), two)).toBe(false); // which did not end well
+      isUnused(first, first);
+    });
   });
 
   everywhere('leaves what exceeds max to the next', function* () {
