@@ -390,7 +390,8 @@ export class Stream implements DescriptorHandler {
   }
 
   /**
-   * Waits for bytes: a chunk of at most `max` (and at most 64 KiB), or null at the end. The chunk is the caller's to keep.
+   * Waits for bytes: a chunk of at most `max` (and at most 64 KiB), or null at the end. The chunk is the caller's to keep. The operation is
+   * not: in a generator that of a read which is over may be that of the next.
    * @throws SystemError of recv(2), once: what follows is the end. BusyError, ClosedError, RangeError
    */
   read(max: number = MAX_READ, options?: WaitOptions): Operation<Uint8Array | null> {
@@ -533,7 +534,7 @@ export class Stream implements DescriptorHandler {
     this.wakeReader();
     this.wakeWriter();
     for (const flusher of this.flushers?.splice(0) ?? []) flusher.fail(this.closedError('flush'));
-    this.backlog = this.input = null;
+    this.backlog = this.input = this.chunks = null;
     native.close(this.descriptor.fd);
     this.loop.observer?.close(this.descriptor.fd);
   }
