@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <string>
 #include <utility>
 
@@ -15,7 +16,7 @@ namespace {
 constexpr int kMaxTurns = 64;
 // Fewer batches have not made enough garbage to wake up for.
 constexpr int kBusyBatches = 100;
-constexpr time_t kQuietSeconds = 5;
+constexpr double kQuietMs = 5000;
 
 }  // namespace
 
@@ -126,7 +127,8 @@ void Host::turns() {
 
 /** Counts a batch. With enough of them it has been a busy time, whose end is waited for. */
 void Host::note_batch() {
-  if (batches_ > kBusyBatches || ++batches_ != kBusyBatches) return;
+  last_batch_ms_ = turn_->shared()->head.now;
+  if (batches_ == kBusyBatches || ++batches_ < kBusyBatches) return;
   if (silence_ == nullptr) {
     Fd timer(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
     if (timer.get() < 0) return;
@@ -135,26 +137,27 @@ void Host::note_batch() {
     silence_ = silence.release();
     uv_unref(reinterpret_cast<uv_handle_t*>(&silence_->poll));
     silence_->poll.data = this;
-    uv_poll_start(&silence_->poll, UV_READABLE, [](uv_poll_t* poll, int, int) {
-      Host* self = static_cast<Host*>(poll->data);
-      uint64_t expirations;
-      if (::read(self->silence_->timer.get(), &expirations, sizeof expirations) < 0) return;
-      if (self->batches_ > kBusyBatches) {
-        self->await_silence();
-        return;
-      }
-      self->batches_ = 0;
-      v8::HandleScope scope(v8::Isolate::GetCurrent());
-      self->client_->quiet();
-    });
+    uv_poll_start(&silence_->poll, UV_READABLE, [](uv_poll_t* poll, int, int) { static_cast<Host*>(poll->data)->on_timer(); });
   }
-  await_silence();
+  set_timer(kQuietMs);
 }
 
-/** Has the timer expire when nothing may have happened for long enough. */
-void Host::await_silence() {
-  batches_ = kBusyBatches;
-  const itimerspec due{{}, {kQuietSeconds, 0}};
+/** It may have been quiet for long enough; else it will be, at the earliest, when the time since the last batch is. */
+void Host::on_timer() {
+  uint64_t expirations;
+  if (::read(silence_->timer.get(), &expirations, sizeof expirations) < 0) return;
+  const double left_ms = kQuietMs - (turn_->now_ms() - last_batch_ms_);
+  if (left_ms > 0) {
+    set_timer(left_ms);
+    return;
+  }
+  batches_ = 0;
+  v8::HandleScope scope(v8::Isolate::GetCurrent());
+  client_->quiet();
+}
+
+void Host::set_timer(double ms) {
+  const itimerspec due{{}, to_timespec(static_cast<int64_t>(std::ceil(ms * 1e6)))};
   timerfd_settime(silence_->timer.get(), 0, &due, nullptr);
 }
 

@@ -62,7 +62,8 @@ class Host {
   void turns();
   bool dispatch();
   void note_batch();
-  void await_silence();
+  void on_timer();
+  void set_timer(double ms);
   void close_silence();
   void fail(int error);
 
@@ -76,7 +77,8 @@ class Host {
   bool running_ = false;
   struct Silence;
   Silence* silence_ = nullptr;
-  int batches_ = 0;  // since nothing happened for some time, or since the timer was set
+  int batches_ = 0;  // since nothing happened for some time; no more are counted than make a busy time
+  double last_batch_ms_ = 0;
   std::shared_ptr<Host*> cell_;
   napi_ref receiver_ = nullptr;
   napi_ref dispatch_ = nullptr;

@@ -222,9 +222,9 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     return false;
   }
 
-  /** Makes a wait that is over one that has not begun, as good as new. False when it is not over, or did not end well. @internal */
+  /** Makes a wait that is over one that has not begun, as good as new. False when it is not over, did not end well, or has a signal. @internal */
   protected renew(): boolean {
-    if (this.state !== OVER) return false;
+    if (this.state !== OVER || this.signal !== undefined) return false;
     const task = currentTask();
     this.state = CREATED;
     this.value = this;

@@ -82,9 +82,14 @@ class ReadChunk extends ReadTrap<Uint8Array | null> {
     this.succeed(null);
   }
   override readable(): void {}
-  /** For the next chunk of a coroutine that takes one after the other: to make a trap for each would have V8 collect half as often again. */
+  override [Symbol.iterator](): Iterator<Trap, Uint8Array | null, unknown> {
+    const iterator = super[Symbol.iterator]();
+    this.stream.chunks = this;
+    return iterator;
+  }
+  /** For the next chunk of a generator that takes one after the other: to make a trap for each would have V8 collect half as often again. */
   again(): boolean {
-    return this.renew();
+    return this.max === MAX_READ && this.renew();
   }
   protected override giveBack(): void {
     if (this.value !== null) this.stream.putBack(this.value as Uint8Array);
@@ -345,11 +350,11 @@ export class Stream implements DescriptorHandler {
   writer: Write | null = null;
   /** @internal */
   flushers: Flush[] | null = null;
+  /** What a generator reads chunks with. @internal */
+  chunks: ReadChunk | null = null;
 
   private state: 'open' | 'closing' | 'closed' = 'open';
   private reader: ReadTrap<unknown> | null = null;
-  /** What a generator reads chunks with. */
-  private chunks: ReadChunk | null = null;
   private input: ByteQueue | null = null;
   private readError: Error | null = null;
   private writeError: Error | null = null;
@@ -395,14 +400,12 @@ export class Stream implements DescriptorHandler {
    * @throws SystemError of recv(2), once: what follows is the end. BusyError, ClosedError, RangeError
    */
   read(max: number = MAX_READ, options?: WaitOptions): Operation<Uint8Array | null> {
-    const plain = max === MAX_READ && options === undefined && isStepping();
-    if (plain && this.chunks?.again()) return this.chunks;
+    if (max === MAX_READ && options === undefined && isStepping() && this.chunks?.again()) return this.chunks;
     const trap = new ReadChunk(
       this,
       max === MAX_READ ? max : Math.min(integer(max, 'max', 1), MAX_READ),
       options && signalOf(options),
     );
-    if (plain) this.chunks = trap;
     return isStepping() ? trap : trap.promise();
   }
 
