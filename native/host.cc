@@ -20,12 +20,6 @@ constexpr double kQuietMs = 5000;
 
 }  // namespace
 
-/** Closed by itself, for libuv closes handles in its own time. */
-struct Host::Silence {
-  uv_poll_t poll;
-  Fd timer;
-};
-
 std::shared_ptr<Host*> Host::create(napi_env env, std::shared_ptr<Turn> turn, HostClient* client) {
   auto* host = new Host(env, std::move(turn), client);
   host->cell_ = std::make_shared<Host*>(host);
@@ -49,6 +43,8 @@ int Host::start(napi_value receiver, napi_value dispatch) {
   if (const int result = turn_->watch_host(uv_backend_fd(loop_)); result < 0) return result;
   napi_create_reference(env_, receiver, 1, &receiver_);
   napi_create_reference(env_, dispatch, 1, &dispatch_);
+  // From the start, so that descriptors can be counted. Without it nothing is given back in silence.
+  timer_.reset(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
   uv_check_start(&check_, on_check);
   uv_idle_start(&idle_, [](uv_idle_t*) {});
   running_ = true;
@@ -61,7 +57,7 @@ void Host::stop() {
   uv_check_stop(&check_);
   uv_idle_stop(&idle_);
   turn_->unwatch_host();
-  close_silence();
+  close_timer();
   napi_delete_reference(env_, std::exchange(receiver_, nullptr));
   napi_delete_reference(env_, std::exchange(dispatch_, nullptr));
 }
@@ -129,15 +125,13 @@ void Host::turns() {
 void Host::note_batch() {
   last_batch_ms_ = turn_->shared()->head.now;
   if (batches_ == kBusyBatches || ++batches_ < kBusyBatches) return;
-  if (silence_ == nullptr) {
-    Fd timer(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-    if (timer.get() < 0) return;
-    auto silence = std::make_unique<Silence>(Silence{{}, std::move(timer)});
-    if (uv_poll_init(loop_, &silence->poll, silence->timer.get()) < 0) return;
-    silence_ = silence.release();
-    uv_unref(reinterpret_cast<uv_handle_t*>(&silence_->poll));
-    silence_->poll.data = this;
-    uv_poll_start(&silence_->poll, UV_READABLE, [](uv_poll_t* poll, int, int) { static_cast<Host*>(poll->data)->on_timer(); });
+  if (timer_poll_ == nullptr) {
+    auto poll = std::make_unique<uv_poll_t>();
+    if (timer_.get() < 0 || uv_poll_init(loop_, poll.get(), timer_.get()) < 0) return;
+    timer_poll_ = poll.release();
+    uv_unref(reinterpret_cast<uv_handle_t*>(timer_poll_));
+    timer_poll_->data = this;
+    uv_poll_start(timer_poll_, UV_READABLE, [](uv_poll_t* handle, int, int) { static_cast<Host*>(handle->data)->on_timer(); });
   }
   set_timer(kQuietMs);
 }
@@ -145,7 +139,7 @@ void Host::note_batch() {
 /** It may have been quiet for long enough; else it will be, at the earliest, when the time since the last batch is. */
 void Host::on_timer() {
   uint64_t expirations;
-  if (::read(silence_->timer.get(), &expirations, sizeof expirations) < 0) return;
+  if (::read(timer_.get(), &expirations, sizeof expirations) < 0) return;
   const double left_ms = kQuietMs - (turn_->now_ms() - last_batch_ms_);
   if (left_ms > 0) {
     set_timer(left_ms);
@@ -158,15 +152,16 @@ void Host::on_timer() {
 
 void Host::set_timer(double ms) {
   const itimerspec due{{}, to_timespec(static_cast<int64_t>(std::ceil(ms * 1e6)))};
-  timerfd_settime(silence_->timer.get(), 0, &due, nullptr);
+  timerfd_settime(timer_.get(), 0, &due, nullptr);
 }
 
-void Host::close_silence() {
+void Host::close_timer() {
   batches_ = 0;
-  if (silence_ == nullptr) return;
-  Silence* const closing = std::exchange(silence_, nullptr);
-  closing->poll.data = closing;
-  uv_close(reinterpret_cast<uv_handle_t*>(&closing->poll), [](uv_handle_t* handle) { delete static_cast<Silence*>(handle->data); });
+  if (timer_poll_ != nullptr) {
+    // libuv closes handles in its own time, but looks at the descriptor no more.
+    uv_close(reinterpret_cast<uv_handle_t*>(std::exchange(timer_poll_, nullptr)), [](uv_handle_t* handle) { delete reinterpret_cast<uv_poll_t*>(handle); });
+  }
+  timer_.reset();
 }
 
 /** The wait itself has failed, and will again. */

@@ -64,7 +64,7 @@ class Host {
   void note_batch();
   void on_timer();
   void set_timer(double ms);
-  void close_silence();
+  void close_timer();
   void fail(int error);
 
   napi_env env_;
@@ -75,8 +75,8 @@ class Host {
   uv_idle_t idle_;
   int open_handles_ = 0;
   bool running_ = false;
-  struct Silence;
-  Silence* silence_ = nullptr;
+  Fd timer_;  // for the end of a busy time
+  uv_poll_t* timer_poll_ = nullptr;  // libuv's, in the first busy time
   int batches_ = 0;  // since nothing happened for some time; no more are counted than make a busy time
   double last_batch_ms_ = 0;
   std::shared_ptr<Host*> cell_;
