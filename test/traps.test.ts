@@ -418,9 +418,10 @@ describe('a wait that was cancelled', () => {
 });
 
 test('an error of the system says where the coroutine waited', async () => {
-  const ends = pipe();
-  ends.close();
   await run(function* whereItWaited() {
+    // Not before: its numbers would be free for what a run opens.
+    const ends = pipe();
+    ends.close();
     try {
       yield* readable(ends.reader);
       expect.unreachable();
