@@ -213,7 +213,7 @@ const LATENCY: Suite = {
         ...capacity!,
         pace,
         rounds: effort === 'quick' ? 3 : 7,
-        // V8's first ten collections after a pause take ten times as long as those that follow: it looks at how fast memory was asked for
+        // V8's first ten collections after a pause take several times as long as those that follow: it looks at how fast memory was asked for
         // lately, pause included, and shrinks the young generation each time.
         leadSeconds: effort === 'quick' ? 0.3 : 1.5,
         seconds,

@@ -349,6 +349,7 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
   }
 }
 
+// On the prototype, where it takes no memory of each.
 Object.defineProperty(Trap.prototype, 'done', { value: false });
 
 // Where it is thrown it would be most of a function that V8 should rather inline. The same goes for those of src/io/stream.ts.
