@@ -52,7 +52,7 @@ export function describeSuite(
 }
 
 const HICCUPS =
-  'messages that were meant to leave while the machine had taken one of the two cores away for a millisecond or more (of those between half of one and a whole, some), half a millisecond before that, or within three times as long after it, are in no percentile; their share is shown. Threads with real-time priority watch the cores, which takes a privilege (CAP_SYS_NICE): without it all messages count';
+  'messages that were meant to leave while the machine had taken one of the two cores away, half a millisecond before that, or within three times as long after it, are in no percentile; their share is shown. It has taken a core away when a process other than the server and the generator ran there for 0.1 ms or more, which the kernel tells (perf_event_open, CAP_PERFMON), or when threads with real-time priority (CAP_SYS_NICE) could not run there for a millisecond (of half of one to a whole, some). Without the one privilege other processes count as the server does, without the other all messages do';
 
 /** What is to be known where the server is not watched. */
 export function describeTarget({ pinning }: Machine, { name, host, port }: Target): Record<string, string> {

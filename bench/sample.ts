@@ -23,6 +23,8 @@ interface Pacing {
   readonly unanswered: number;
   /** Messages that met a hiccup of the machine: they are in no percentile. Absent where its cores could not be watched (bench/loadgen/hiccups.h). */
   readonly disturbed?: number | undefined;
+  /** Whether another process that had a core is such a hiccup, too: absent where `disturbed` is. */
+  readonly processesSeen?: boolean | undefined;
 }
 
 /** What the generator reports of a window. */
@@ -261,11 +263,20 @@ function cpuMicrosPerRoundTrip({ serverCpuSeconds, roundTrips }: Window): number
   return roundTrips === 0 ? 0 : (serverCpuSeconds / roundTrips) * 1e6;
 }
 
-const pacingOf = ({ intendedRate, achievedRate, lateMicrosP99, unsent, unanswered, disturbed }: Pacing): Pacing => ({
+const pacingOf = ({
   intendedRate,
   achievedRate,
   lateMicrosP99,
   unsent,
   unanswered,
   disturbed,
+  processesSeen,
+}: Pacing): Pacing => ({
+  intendedRate,
+  achievedRate,
+  lateMicrosP99,
+  unsent,
+  unanswered,
+  disturbed,
+  processesSeen,
 });

@@ -206,17 +206,17 @@ const LATENCY: Suite = {
   demand: 'on-time',
   stages: (effort) => {
     const [capacity] = closedLoop([shapeOf()], effort, { rounds: 3 });
-    const seconds = effort === 'quick' ? 1 : 2;
+    const rounds = { quick: 3, standard: 5, full: 9 }[effort];
     return [
       capacity!,
       ...(effort === 'quick' ? QUICK_PACES : PACES).map((pace) => ({
         ...capacity!,
         pace,
-        rounds: effort === 'quick' ? 3 : 7,
-        // V8's first ten collections after a pause take several times as long as those that follow: it looks at how fast memory was asked for
-        // lately, pause included, and shrinks the young generation each time.
-        leadSeconds: effort === 'quick' ? 0.3 : 1.5,
-        seconds,
+        rounds,
+        // A server under a steady load is measured, not one that has just had a pause: V8 gives a heap in use its size by what survives, which
+        // takes some seconds at half of what the server can do. wrk2 lets a load run for ten seconds before it counts.
+        leadSeconds: effort === 'quick' ? 0.3 : 6,
+        seconds: effort === 'quick' ? 1 : 3,
       })),
     ];
   },

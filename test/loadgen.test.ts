@@ -34,6 +34,19 @@ const HOG = `
   }
 `;
 
+/** An echo server that has its core to itself for 200 ms after a hundred messages. */
+const COMPUTING_SERVER = `
+  let received = 0;
+  const server = require('node:net').createServer((socket) => socket.on('data', (chunk) => {
+    const before = received;
+    received += chunk.length;
+    const end = performance.now() + 200;
+    if (before < 6400 && received >= 6400) while (performance.now() < end);
+    socket.write(chunk);
+  }).on('error', () => {}));
+  server.listen(0, '127.0.0.1', () => console.log(server.address().port));
+`;
+
 afterAll(() => rmSync(programs, { recursive: true, force: true }));
 
 /** A server of this process; ends with the test. Returns its port. */
@@ -92,6 +105,7 @@ interface Result {
   readonly unsent: number;
   readonly unanswered: number;
   readonly disturbed?: number;
+  readonly processesSeen?: boolean;
   readonly idleEstablished: number;
   readonly firstIdleConnectionError: string | null;
   readonly connectionErrors: number;
@@ -330,6 +344,22 @@ describe('open loop', () => {
         const result = await resultOf(child);
         expect(result.disturbed).toBeGreaterThan(300);
         expect(recorded(result) + result.disturbed! + result.unsent).toBe(2000);
+      });
+
+      test('counts those apart, too, that were under way when another process had it', async ({ skip }) => {
+        const child = await startAndBegin(`${args} --server-pid ${process.pid}`);
+        execFileSync('taskset', ['-c', '0', join(programs, 'hog')]);
+        const result = await resultOf(child);
+        skip(!result.processesSeen, 'the kernel does not tell which processes run');
+        expect(result.disturbed).toBeGreaterThan(300);
+        expect(recorded(result) + result.disturbed! + result.unsent).toBe(2000);
+      });
+
+      test('does not mistake a server that computes for another process', async () => {
+        const server = new Child('taskset', ['-c', '0', process.execPath, '--eval', COMPUTING_SERVER]);
+        const port = Number((await server.says(/^\d+$/m))[0]);
+        const result = await resultOf(start(port, `${args} --server-pid ${server.pid}`));
+        expect(result.latencyMicros.max).toBeGreaterThan(100_000);
       });
 
       test('does not mistake a server that stalls for a machine that does', async () => {

@@ -7,6 +7,7 @@
 #include <ctime>
 #include <fstream>
 #include <string>
+#include <vector>
 
 inline uint64_t nanoseconds(clockid_t clock) {
   timespec now{};
@@ -16,18 +17,25 @@ inline uint64_t nanoseconds(clockid_t clock) {
 
 inline uint64_t now() { return nanoseconds(CLOCK_MONOTONIC); }
 
+/** A process and its children (proc_tid_children(5)), for some servers are several. */
+inline std::vector<pid_t> family_of(pid_t process) {
+  std::vector<pid_t> family{process};
+  const std::string name = std::to_string(process);
+  std::ifstream children("/proc/" + name + "/task/" + name + "/children");
+  for (pid_t child; children >> child;) family.push_back(child);
+  return family;
+}
+
 /**
- * CPU time in nanoseconds of another process (clock_getcpuclockid(3)) and of its children (proc_tid_children(5)), for some servers are several.
+ * CPU time in nanoseconds of another process (clock_getcpuclockid(3)) and of its children.
  * /proc/PID/stat has the same figure, but in ticks of 10 ms, which is one per cent of a window of a second.
  */
 inline uint64_t cpu_time(pid_t process) {
-  clockid_t clock;
-  if (process == 0 || clock_getcpuclockid(process, &clock) != 0) return 0;
-  uint64_t sum = nanoseconds(clock);
-  const std::string name = std::to_string(process);
-  std::ifstream children("/proc/" + name + "/task/" + name + "/children");
-  for (pid_t child; children >> child;) {
-    if (clock_getcpuclockid(child, &clock) == 0) sum += nanoseconds(clock);
+  if (process == 0) return 0;
+  uint64_t sum = 0;
+  for (const pid_t member : family_of(process)) {
+    clockid_t clock;
+    if (clock_getcpuclockid(member, &clock) == 0) sum += nanoseconds(clock);
   }
   return sum;
 }

@@ -27,6 +27,7 @@ class OpenLoop {
       : spin_(options.spin),
         rate_(options.rate),
         watched_cores_(options.watched_cores),
+        server_(options.server_pid),
         expected_(static_cast<size_t>(options.rate * options.seconds)),
         script_(script),
         connections_(target, script, options.spin, "connection", options.idle_connections, options.connections),
@@ -44,7 +45,7 @@ class OpenLoop {
       turns_.push_back(i);
     }
     flood_.start();
-    watches_ = hiccups_.watch(watched_cores_);
+    watches_ = hiccups_.watch(watched_cores_, server_);
     // The kernel gives memory when it is touched, which would take milliseconds of the window.
     if (!watches_) return;
     taken_.resize(expected_ + expected_ / 8 + 1000);
@@ -124,7 +125,10 @@ class OpenLoop {
     std::printf("\"intendedRate\":%.3f,\"achievedRate\":%.3f,\"lateMicrosP99\":%.3f,\"unsent\":%llu,\"unanswered\":%llu,", rate_,
                 static_cast<double>(completed_in_window_) / seconds, static_cast<double>(lateness_.at(0.99)) / 1e3,
                 static_cast<unsigned long long>(unsent_), static_cast<unsigned long long>(unanswered_));
-    if (watches_) std::printf("\"disturbed\":%llu,", static_cast<unsigned long long>(disturbed_));
+    if (watches_) {
+      std::printf("\"disturbed\":%llu,\"processesSeen\":%s,", static_cast<unsigned long long>(disturbed_),
+                  hiccups_.sees_processes() ? "true" : "false");
+    }
     if (flood_.any()) std::printf("\"floodBytesPerSecond\":%.0f,", static_cast<double>(flooded_) / seconds);
   }
 
@@ -213,6 +217,7 @@ class OpenLoop {
   const bool spin_;
   const double rate_;
   const std::vector<int> watched_cores_;
+  const pid_t server_;
   const size_t expected_;  // messages in the window
   const Script& script_;
   Connections<Connection> connections_;
