@@ -118,6 +118,11 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
   // --- yield* -------------------------------------------------------------------------------------------------------------
 
   [Symbol.iterator](): Iterator<Trap, T, unknown> {
+    return this.iterate();
+  }
+
+  /** What `[Symbol.iterator]` does, by a name: V8 looks up `super[...]` at each call, and does not compile it. @internal */
+  protected iterate(): this {
     this.claim();
     this.task = currentTask();
     return this;

@@ -82,10 +82,10 @@ class ReadChunk extends ReadTrap<Uint8Array | null> {
     this.succeed(null);
   }
   override readable(): void {}
-  override [Symbol.iterator](): Iterator<Trap, Uint8Array | null, unknown> {
-    const iterator = super[Symbol.iterator]();
+  protected override iterate(): this {
+    super.iterate();
     this.stream.chunks = this;
-    return iterator;
+    return this;
   }
   /** For the next chunk of a generator that takes one after the other: to make a trap for each would have V8 collect half as often again. */
   again(): boolean {
