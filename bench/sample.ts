@@ -72,7 +72,7 @@ export const BUSY_ENOUGH = 0.95;
 export const ON_TIME = 0.99;
 
 /** More messages than this share met no hiccup of the machine, or the others would be what was left of a time that was one. */
-const UNDISTURBED = 0.5;
+const UNDISTURBED = 0.9;
 
 /** A generator that is later than this has measured itself. */
 export const LATEST_MICROS = 100;
