@@ -13,7 +13,7 @@
       'native/memory_pool.cc',
       'native/poll_poller.cc',
       'native/select_poller.cc',
-      'native/send_ring.cc',
+      'native/call_ring.cc',
       'native/sockets.cc',
       'native/trace.cc',
       'native/turn.cc',

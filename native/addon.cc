@@ -35,7 +35,7 @@ struct Environment {
   std::unique_ptr<Trace> trace;
   // V8 collects when young ArrayBuffers hold 32 MiB, and what it finds unused comes back a little later.
   std::shared_ptr<MemoryPool> pages = std::make_shared<MemoryPool>(32 * 1024, 48 * 1024 * 1024);
-  std::shared_ptr<LazySendRing> ring = std::make_shared<LazySendRing>();
+  std::shared_ptr<LazyCallRing> ring = std::make_shared<LazyCallRing>();
   std::shared_ptr<MemoryPool> slabs = std::make_shared<MemoryPool>(512 * 1024, 48 * 1024 * 1024);
   /** By number: the descriptors that were opened here and not closed. A worker that is terminated runs no JavaScript that could. */
   std::vector<bool> owned;

@@ -49,7 +49,7 @@ enum class TextKind : uint8_t { kTaskName = 1, kDescriptorName, kWaitName, kErro
 
 enum class Syscall : uint8_t {
   kEpollWait = 1, kEpollPwait2, kPpoll, kPselect6, kRead, kWrite, kRecv, kSend, kAccept4, kConnect, kShutdown, kClose, kSocket, kBind, kListen,
-  kRingSend,
+  kRingSend, kRingRecv,
 };
 
 /** Numbers are doubles, for JavaScript writes them too; nanoseconds stay exact for a hundred days. */

@@ -17,7 +17,7 @@ bool is_of_the_ring(int64_t result) {
 
 }  // namespace
 
-Turn::Turn(Poller* poller, TraceSlotRef trace, std::shared_ptr<LazySendRing> ring)
+Turn::Turn(Poller* poller, TraceSlotRef trace, std::shared_ptr<LazyCallRing> ring)
     : poller_(poller), trace_(std::move(trace)), ring_(std::move(ring)), shared_(std::make_shared<Shared>()), origin_(monotonic_ns()) {
   shared_->head.deadline = std::numeric_limits<double>::infinity();
   ready_.reserve(Poller::kMaxReady);
@@ -63,7 +63,7 @@ int Turn::flush() {
       const size_t offset = static_cast<size_t>(submission.offset);
       const size_t length = static_cast<size_t>(submission.length);
       if (offset > kOutBytes || length > kOutBytes - offset) continue;
-      add_transfer({submission.fd, submission.task, shared_->out + offset, length, 0, 0, Transfer::kNot});
+      add_transfer({submission.fd, submission.task, shared_->out + offset, length, 0, 0, Transfer::kNot, 0});
     }
   }
   const bool whole = transmit_all();
@@ -77,7 +77,7 @@ void Turn::send(std::span<const Area> data) {
   begin_transfers();
   for (size_t i = 0; i < data.size(); ++i) {
     const Send& send = shared_->sends[i];
-    add_transfer({send.fd, send.task, data[i].data, data[i].length, 0, 0, Transfer::kNot});
+    add_transfer({send.fd, send.task, data[i].data, data[i].length, 0, 0, Transfer::kNot, 0});
   }
   transmit_all();
   if (trace_->active) record_writes();
@@ -141,7 +141,7 @@ void Turn::transmit_one(Transfer& write) {
 /** Makes the first of the writes in one system call, as many as go to different descriptors. How many: 0 when that would not help, or cannot be. */
 size_t Turn::transmit_together(std::span<Transfer> writes) {
   if (writes.size() < kWorthARing || ring_ == nullptr) return 0;
-  SendRing* const ring = ring_->get();
+  CallRing* const ring = ring_->get();
   if (ring == nullptr) return 0;
   ++batches_;
   for (const Transfer& write : writes) {
@@ -149,7 +149,7 @@ size_t Turn::transmit_together(std::span<Transfer> writes) {
     uint32_t& batch = slot(write.fd).batch;
     if (batch == batches_) break;
     batch = batches_;
-    ring->add(write.fd, write.data, write.length);
+    ring->add_send(write.fd, write.data, write.length);
   }
   if (ring->size() < kWorthARing) {
     ring->clear();
@@ -247,7 +247,7 @@ void Turn::collect_reads(size_t known) {
     if ((ready.events & kStale) || !(ready.events & onewait::kRead) || target.armed == 0) continue;
     ready.events |= kTaken;
     if (transfer_count_ == Poller::kMaxReady) continue;
-    add_transfer({ready.fd, target.task, nullptr, static_cast<size_t>(target.armed), 0, 0, Transfer::kNot});
+    add_transfer({ready.fd, target.task, nullptr, 0, 0, 0, Transfer::kNot, target.armed});
     target.armed = 0;
   }
 }
@@ -261,46 +261,91 @@ void Turn::receive_all() {
   head.slab_cursor = std::max(head.slab_cursor, 0);
   size_t page_used = static_cast<size_t>(head.page_cursor);
   size_t slab_used = static_cast<size_t>(head.slab_cursor);
-  for (Transfer& read : transfers()) {
+  const std::span<Transfer> reads = transfers();
+  for (size_t next = 0; next < reads.size();) {
     if (page_used + kSmall > page_.length) break;
     if (slab_used + kReadBytes > slab_.length) {
       head.slab_cursor = static_cast<int32_t>(std::min(slab_used, slab_.length));  // also what small reads passed through: JavaScript shall replace it
       break;
     }
-    read.data = slab_.data + slab_used;
-    read.length = std::min(read.length, kReadBytes);
-    do {
-      read.result = receive(read.fd, read.data, read.length);
-    } while (read.result == -EINTR);
-    if (traced) read.end = ticks();
-    if (read.result <= 0) continue;
-    slab_used += static_cast<size_t>(read.result);
-    if (read.result < static_cast<int64_t>(kSmall)) page_used += static_cast<size_t>(read.result);
+    const uint64_t begin = traced ? ticks() : 0;
+    uint8_t* const to = slab_.data + slab_used;
+    const size_t together = receive_together(reads.subspan(next), to, slab_.length - slab_used);
+    const size_t end = next + std::max<size_t>(together, 1);
+    if (together == 0) receive_one(reads[next], to, kReadBytes);
+    const uint64_t share = traced ? (ticks() - begin) / (end - next) : 0;
+    slab_used += together * kPlace;
+    for (uint64_t time = begin; next < end; ++next) {
+      Transfer& read = reads[next];
+      if (traced) read.end = time += share;
+      if (read.result <= 0) continue;
+      const size_t bytes = static_cast<size_t>(read.result);
+      if (together == 0) slab_used += bytes;
+      if (bytes < kSmall) page_used += bytes;
+      Slot& target = slot(read.fd);
+      if (bytes >= kPlace) target.alone = kReadsAlone;
+      else if (target.alone > 0) --target.alone;
+    }
   }
   if (traced) batch_clock_.end();
+}
+
+void Turn::receive_one(Transfer& read, uint8_t* to, size_t room) {
+  read.made = Transfer::kAlone;
+  read.data = to;
+  read.length = std::min(static_cast<size_t>(read.armed), room);
+  do {
+    read.result = receive(read.fd, read.data, read.length);
+  } while (read.result == -EINTR);
+}
+
+/** Makes the first of the reads in one system call, as far as they are expected to be small. How many: 0 when that would not help, or cannot be. */
+size_t Turn::receive_together(std::span<Transfer> reads, uint8_t* to, size_t room) {
+  if (reads.size() < kWorthARing || ring_ == nullptr) return 0;
+  CallRing* const ring = ring_->get();
+  if (ring == nullptr) return 0;
+  for (Transfer& read : reads) {
+    if (ring->full() || (ring->size() + 1) * kPlace > room || slot(read.fd).alone > 0) break;
+    read.data = to + ring->size() * kPlace;
+    read.length = std::min(static_cast<size_t>(read.armed), kPlace);
+    ring->add_receive(read.fd, read.data, read.length);
+  }
+  if (ring->size() < kWorthARing) {
+    ring->clear();
+    return 0;
+  }
+  const size_t made = ring->submit();
+  for (size_t i = 0; i < made; ++i) {
+    Transfer& read = reads[i];
+    read.made = Transfer::kTogether;
+    read.result = ring->result(static_cast<uint32_t>(i));
+    if (is_of_the_ring(read.result)) receive_one(read, read.data, kPlace);
+  }
+  return made;
 }
 
 /** Hands over what was read; `news` is what the wait reported. False when nothing was, for lack of memory: it is armed as before. */
 bool Turn::settle_read(const Transfer& read, const Ready& ready, uint32_t news, Slot& target) {
   SharedHead& head = shared_->head;
   const int64_t wanted = static_cast<int64_t>(read.length);
-  if (read.data == nullptr) {
-    target.armed = static_cast<int32_t>(wanted);
+  if (read.made == Transfer::kNot) {
+    target.armed = read.armed;
     return false;
   }
   if (Trace* trace = trace_->active) {
     trace->payload(read.data, read.result);
     // From the end of the call before it, be it the wait. Readiness and what is done for it are one record.
-    trace->passed(batch_clock_.time_of(read.end), Syscall::kRecv, ready.fd, ready.generation, news, wanted, read.result, static_cast<uint32_t>(read.task));
+    const Syscall call = read.made == Transfer::kTogether ? Syscall::kRingRecv : Syscall::kRecv;
+    trace->passed(batch_clock_.time_of(read.end), call, ready.fd, ready.generation, news, wanted, read.result, static_cast<uint32_t>(read.task));
   }
   const bool drained = read.result == -EAGAIN || (read.result > 0 && read.result < wanted && target.hangup != ready.generation);
   if (drained) target.readable = 0;
   if (read.result == -EAGAIN) {  // readiness can be spurious (select(2), BUGS): armed again, waits again
-    target.armed = static_cast<int32_t>(wanted);
+    target.armed = read.armed;
     return true;
   }
   const int32_t result = static_cast<int32_t>(read.result);
-  if (result >= static_cast<int32_t>(kSmall)) {
+  if (result >= static_cast<int32_t>(kSmall) || (result > 0 && head.page_cursor + static_cast<size_t>(result) > page_.length)) {
     const int32_t offset = static_cast<int32_t>(read.data - slab_.data);
     complete(Completion::kReadSlab, ready, result, offset);
     head.slab_cursor = std::max(head.slab_cursor, offset + result);

@@ -15,7 +15,7 @@
 // - All reads of a turn are collected, then made, then settled, and its writes likewise. Where the kernel isolates its page tables, or trusts no
 //   processor, each system call costs the caller its TLB entries: between two of them only the loop, a list and the bytes are touched.
 // - Small writes are copied and leave at the start of a turn; large ones stay where they are, and leave when all tasks have run (`send`). Four or
-//   more leave in one system call where the kernel has io_uring (native/send_ring.h). Reads are made one by one: where the next one's bytes may
+//   more leave in one system call where the kernel has io_uring (native/call_ring.h). Reads are made one by one: where the next one's bytes may
 //   go is known when the one before has its.
 // - A write that the kernel takes whole needs no completion. What it does not take is reported, and every later write
 //   of the same flush on that descriptor is reported untouched, so bytes never overtake each other.
@@ -30,7 +30,7 @@
 #include <vector>
 
 #include "poller.h"
-#include "send_ring.h"
+#include "call_ring.h"
 #include "syscalls.h"
 #include "trace.h"
 
@@ -81,8 +81,12 @@ class Turn {
   static constexpr size_t kSubmissions = 4096;
   static constexpr size_t kOutBytes = 256 * 1024;
   static constexpr size_t kSends = 1024;
-  /** So many writes at least leave in one system call; fewer are sent one by one. */
+  /** So many writes or reads at least are made in one system call; fewer are made one by one. */
   static constexpr size_t kWorthARing = 4;
+  /** What each of the reads of one system call gets to read into. */
+  static constexpr size_t kPlace = 2048;
+  /** After a read that filled its place, or would have, so many of its descriptor are made alone, with room for kReadBytes. */
+  static constexpr uint32_t kReadsAlone = 16;
   /** What the slots may grow to for writes: those on larger numbers leave one by one. */
   static constexpr size_t kDescriptors = 1 << 20;
   /** A read never gets less room than this in the slab. */
@@ -107,7 +111,7 @@ class Turn {
   };
 
   /** `ring`: by which the writes of a turn may leave in one system call; null: one by one. */
-  Turn(Poller* poller, TraceSlotRef trace, std::shared_ptr<LazySendRing> ring);
+  Turn(Poller* poller, TraceSlotRef trace, std::shared_ptr<LazyCallRing> ring);
 
   std::shared_ptr<Shared> shared() const { return shared_; }
   void set_areas(Area page, Area slab) {
@@ -142,6 +146,7 @@ class Turn {
     uint32_t hangup = 0;   // the generation whose end is known to have come: a short read does not drain it
     uint32_t blocked = 0;  // the flush in which the kernel stopped taking bytes
     uint32_t batch = 0;    // the last batch of sends that it was in
+    uint32_t alone = 0;    // so many of its reads are to be made alone
   };
 
   Slot& slot(int fd) {
@@ -161,7 +166,8 @@ class Turn {
     size_t length;
     int64_t result;  // bytes, or -errno
     uint64_t end;    // when the call was over, in ticks of batch_clock_; 0: not known
-    Made made;       // of writes: whether, and how
+    Made made;       // whether, and how
+    int32_t armed;   // of a read: as much as its reader wants
   };
 
   void begin_transfers() { transfer_count_ = 0; }
@@ -176,12 +182,14 @@ class Turn {
   void report_unwritten();
   void collect_reads(size_t known);
   void receive_all();
+  size_t receive_together(std::span<Transfer> reads, uint8_t* to, size_t room);
+  void receive_one(Transfer& read, uint8_t* to, size_t room);
   bool settle_read(const Transfer& read, const Ready& ready, uint32_t news, Slot& slot);
   void complete(int32_t kind, const Ready& ready, int32_t result, int32_t offset);
 
   Poller* poller_;
   TraceSlotRef trace_;
-  std::shared_ptr<LazySendRing> ring_;
+  std::shared_ptr<LazyCallRing> ring_;
   std::shared_ptr<Shared> shared_;
   Area page_;
   Area slab_;

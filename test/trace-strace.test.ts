@@ -226,7 +226,7 @@ function isOf(pattern: RegExp): (line: string) => boolean {
   return (line) => pattern.test(line);
 }
 
-/** strace shows what each of these does, and nothing of what is in an io_uring_enter but how much: test/send-ring.test.ts has that. */
+/** strace shows what each of these does, and nothing of what is in an io_uring_enter but how much: test/call-ring.test.ts has that. */
 const ONE_BY_ONE = { env: { ...process.env, ONEWAIT_IO_URING: '0' } };
 
 describe.each(['yield', 'await'])('the trace of onewait echo --style %s', (style) => {

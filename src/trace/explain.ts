@@ -347,6 +347,12 @@ function syscall(record: TraceRecord, who: string, state: ThreadState): Explanat
       long: 'Zero bytes are the end: the other side will send nothing more. A read returns null then.',
       short: 'The other side will send nothing more.',
     };
+  if (name === 'io_uring_recv')
+    return {
+      key: 'read, together',
+      long: `${who} had said what it waits for: bytes. So native code reads them for all that are ready, before any of their coroutines is resumed: by one system call, io_uring_enter(2), whose time is shared out among them evenly, if there are several of whom no more than a little is expected. (With ONEWAIT_IO_URING=0 each is a call of its own, which strace can show.)`,
+      short: `Read with what others were sent.`,
+    };
   if (name === 'recvfrom' && state.running === 0) {
     if (state.ready.has(fd) || !state.edges.has(fd))
       return {

@@ -74,10 +74,11 @@ export const SYSCALLS: readonly string[] = [
   'socket',
   'bind',
   'listen',
-  // One of the sends of an io_uring_enter(2), which has no name of its own.
+  // One of the sends or receives of an io_uring_enter(2), which have no names of their own.
   'io_uring_send',
+  'io_uring_recv',
 ];
 /** Those of them that move bytes. */
-export const READS: ReadonlySet<string> = new Set(['read', 'recvfrom']);
+export const READS: ReadonlySet<string> = new Set(['read', 'recvfrom', 'io_uring_recv']);
 export const WRITES: ReadonlySet<string> = new Set(['write', 'sendto', 'io_uring_send']);
 export const TRANSFERS: ReadonlySet<string> = new Set([...READS, ...WRITES]);

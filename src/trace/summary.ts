@@ -11,8 +11,8 @@ import { type Mark, type Span, Spans, type Track } from './spans.ts';
 /** Names that are told apart; what comes after that is 'others'. */
 const MAX_GROUPS = 1000;
 const EAGAIN = -11;
-/** Sends that leave by one system call follow each other, and are 64 at the most (native/send_ring.h). */
-const TOGETHER = 'io_uring_send';
+/** Sends or receives that are made by one system call follow each other, and are 64 at the most (native/call_ring.h). */
+const TOGETHER: ReadonlySet<string> = new Set(['io_uring_send', 'io_uring_recv']);
 const MOST_TOGETHER = 64;
 const ORIGINS = new Map<number, string>([
   [OpenKind.accepted, ' accepted'],
@@ -208,8 +208,9 @@ export class Summary {
   private tasksFailed = 0;
   private lost = 0;
   private origin = '';
-  /** Sends in a row that may be of the same system call. */
+  /** Sends or receives in a row that may be of the same system call, and which they are. */
   private together = 0;
+  private kindTogether = 0;
 
   /** `top`: so many descriptors, and so many tasks, are told apart at most. */
   constructor(top: number) {
@@ -240,8 +241,10 @@ export class Summary {
       this.origin = ORIGINS.get(record.code) ?? '';
     } else if (kind === Kind.syscall || kind === Kind.control) {
       this.all.call(record);
-      if (SYSCALLS[record.code] !== TOGETHER) this.together = 0;
-      else if (this.together++ % MOST_TOGETHER !== 0) this.all.calls--;
+      if (record.code !== this.kindTogether || !TOGETHER.has(SYSCALLS[record.code]!)) this.together = 0;
+      else if (this.together % MOST_TOGETHER !== 0) this.all.calls--;
+      this.kindTogether = record.code;
+      this.together++;
     } else if (kind === Kind.wait) this.together = 0;
     this.spans.push(record);
   }

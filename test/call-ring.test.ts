@@ -1,8 +1,9 @@
-// The writes of a turn that leave in one system call, and what nobody may notice of it: order, results, errors, and a kernel without it.
+// The writes and the reads of a turn that are made in one system call, and what nobody may notice of it: order, results, errors, and a kernel
+// without it.
 
 import fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { COMPLETION } from '../src/driver.ts';
+import { COMPLETION, READ_PAGE } from '../src/driver.ts';
 import { type NativeTurn, native } from '../src/native.ts';
 import { Kind, SYSCALLS } from '../src/trace/record.ts';
 import { recorded, type Sockets, sockets } from './helpers.ts';
@@ -12,6 +13,8 @@ import { systemCalls } from './strace.ts';
 
 const EBADF = -9;
 const NOT_OPEN = 50_000;
+const ECONNRESET = -104;
+const READ = 1;
 const WRITE = 2;
 
 /** A turn, and what it is given to write. */
@@ -203,6 +206,171 @@ describe('the writes of a turn', () => {
     expect(ends.every((end, i) => received(end, 10_000).equals(Buffer.alloc(10_000, i + 1)))).toBe(true);
   });
 });
+
+/** A turn, and readers that are suspended on its descriptors. */
+class Reader {
+  readonly turn: NativeTurn;
+  readonly page = Buffer.alloc(32 * 1024);
+  readonly slab = Buffer.alloc(512 * 1024);
+  private readonly poller = new native.Poller('epoll');
+  private readonly head: Int32Array;
+  private readonly submissions: Int32Array;
+  private readonly events: Int32Array;
+
+  constructor(ends: readonly Sockets[], together = true) {
+    onTestFinished(() => this.poller.close());
+    this.turn = new native.Turn(this.poller, together);
+    const shared = this.turn.shared();
+    this.head = new Int32Array(shared, 0, 16);
+    this.submissions = new Int32Array(shared, 64, 4096 * 5);
+    this.events = new Int32Array(shared, 64 + 4096 * 5 * 4, 1024 * COMPLETION);
+    this.turn.setAreas(this.page.buffer as ArrayBuffer, this.slab.buffer as ArrayBuffer);
+    for (const { near } of ends) this.poller.add(near, 1, 1);
+  }
+
+  /** Arms a read of each, with fresh memory, and says what one turn brings them: their bytes, or a number below 0. */
+  read(ends: readonly Sockets[], length = 65_536): Map<number, Buffer | number> {
+    this.head[8] = 0;
+    this.head[9] = 0;
+    for (const { near } of ends) this.submissions.set([READ, near, 0, length, 1], this.head[4]!++ * 5);
+    const brought = new Map<number, Buffer | number>();
+    this.head[7] = 1; // runnable: does not block
+    const count = this.turn.run();
+    for (let i = 0; i < count; i++) {
+      const [kind, fd, , result, offset] = this.events.subarray(i * COMPLETION) as unknown as number[];
+      const memory = kind === READ_PAGE ? this.page : this.slab;
+      brought.set(fd!, result! < 0 ? result! : Buffer.from(memory.subarray(offset!, offset! + result!)));
+    }
+    return brought;
+  }
+}
+
+const tell = ({ far }: Sockets, data: Uint8Array): void => {
+  expect(native.send(far, data, 0, data.length)).toBe(data.length);
+};
+const bytes = (length: number, seed: number): Buffer =>
+  Buffer.from(Uint8Array.from({ length }, (_, i) => (i * 7 + seed * 31 + (i >> 8)) % 256));
+
+describe('the reads of a turn', () => {
+  test.each([
+    [3, true, 'recvfrom'],
+    [4, true, 'io_uring_recv'],
+    [20, true, 'io_uring_recv'],
+    [20, false, 'recvfrom'],
+  ])('%d of different descriptors are made as they should (together: %s)', (count, together, name) => {
+    const ends = pairs(count);
+    const reader = new Reader(ends, together);
+    for (const [i, end] of ends.entries()) tell(end, Buffer.from(`message ${i}`));
+    let brought = new Map<number, Buffer | number>();
+    const calls = names(() => {
+      brought = reader.read(ends);
+    });
+    expect(calls.filter((call) => !call.startsWith('epoll'))).toEqual(
+      Array.from({ length: count }, () => (ringOffered() ? name : 'recvfrom')),
+    );
+    expect(ends.map(({ near }) => `${brought.get(near)}`)).toEqual(ends.map((_, i) => `message ${i}`));
+  });
+
+  test('end and fail alone', () => {
+    const ends = pairs(6);
+    const reader = new Reader(ends);
+    for (const [i, end] of ends.entries()) if (i !== 1 && i !== 4) tell(end, Buffer.from(`message ${i}`));
+    ends[1]!.close(ends[1]!.far);
+    // A peer that closes with something unread resets the connection.
+    native.send(ends[4]!.near, Buffer.from('unread'), 0, 6);
+    ends[4]!.close(ends[4]!.far);
+    const brought = reader.read(ends);
+    expect(
+      ends.map(({ near }) => brought.get(near)).map((what) => (typeof what === 'number' ? what : `${what}`)),
+    ).toEqual(['message 0', '', 'message 2', 'message 3', ECONNRESET, 'message 5']);
+  });
+
+  test('bring no more than their readers want', () => {
+    const ends = pairs(5);
+    const reader = new Reader(ends);
+    for (const end of ends) tell(end, Buffer.from('hello'));
+    for (const piece of ['he', 'll', 'o']) {
+      const brought = reader.read(ends, 2);
+      expect(ends.map(({ near }) => `${brought.get(near)}`)).toEqual(ends.map(() => piece));
+    }
+  });
+
+  test('that find more than their places hold have all the room the next time, until there is little again', () => {
+    const ends = pairs(8);
+    const reader = new Reader(ends);
+    const lengths = () => [...reader.read(ends).values()].map((what) => (what as Buffer).length);
+    for (const [i, end] of ends.entries()) tell(end, bytes(10_000, i));
+    const first = reader.read(ends);
+    const rest = reader.read(ends);
+    for (const [i, { near }] of ends.entries()) {
+      expect(Buffer.concat([first.get(near) as Buffer, rest.get(near) as Buffer])).toEqual(bytes(10_000, i));
+    }
+    if (!ringOffered()) return;
+    expect((first.get(ends[0]!.near) as Buffer).length).toBe(2048);
+    const said = (): Set<string> => {
+      for (const end of ends) tell(end, bytes(100, 1));
+      return new Set(
+        names(() => void expect(lengths()).toEqual(ends.map(() => 100))).filter((call) => !call.startsWith('epoll')),
+      );
+    };
+    for (let i = 0; i < 16; i++) expect(said()).toEqual(new Set(['recvfrom']));
+    expect(said()).toEqual(new Set(['io_uring_recv']));
+  });
+
+  test('bring all bytes when there are more than the page has room for', () => {
+    const ends = pairs(20);
+    const reader = new Reader(ends);
+    for (const [i, end] of ends.entries()) tell(end, bytes(2047, i));
+    const brought = reader.read(ends);
+    expect(brought.size).toBe(20);
+    for (const [i, { near }] of ends.entries()) expect(brought.get(near)).toEqual(bytes(2047, i));
+  });
+});
+
+test.each([true, false])(
+  'streams get the bytes that were sent, however many at a time (together: %s)',
+  async (together) => {
+    const program = `
+    const pieces = [1, 64, 2047, 2048, 2049, 4096, 100, 9000, 2048, 2048, 5, 70000, 1024, 3];
+    function* hear(conn, seed) {
+      const all = Buffer.from(Uint8Array.from({ length: pieces.reduce((sum, piece) => sum + piece, 0) }, (_, i) => (i * 13 + seed) % 251));
+      let at = 0;
+      for (let chunk = yield* conn.read(); chunk !== null; chunk = yield* conn.read()) {
+        if (!all.subarray(at, at + chunk.length).equals(chunk)) throw new Error('other bytes at ' + at);
+        at += chunk.length;
+        yield* conn.write('.'.repeat(chunk.length));
+      }
+      if (at !== all.length) throw new Error(at + ' bytes of ' + all.length);
+      conn.destroy();
+    }
+    await run(function* () {
+      const listener = yield* tcp.listen();
+      const near = [];
+      const tasks = [];
+      for (let i = 0; i < 12; i++) {
+        near.push(yield* tcp.connect(listener.address));
+        tasks.push(spawn(hear(yield* listener.accept(), i)));
+      }
+      let at = 0;
+      for (const piece of pieces) {
+        for (const [seed, conn] of near.entries()) {
+          yield* conn.write(Buffer.from(Uint8Array.from({ length: piece }, (_, i) => ((at + i) * 13 + seed) % 251)));
+        }
+        for (const conn of near) yield* conn.readExactly(piece);
+        at += piece;
+      }
+      for (const conn of near) conn.destroy();
+      for (const task of tasks) yield* task.join();
+      listener.close();
+      return 0;
+    });
+    console.log('all of them');
+    process.exit();
+  `;
+    const child = script(program, together ? {} : { env: { ONEWAIT_IO_URING: '0' } });
+    expect(await child.end()).toMatchObject({ code: 0, stdout: 'all of them\n', stderr: '' });
+  },
+);
 
 /**
  * A program of eight streams (or another number) that all write in the same turn, a hundred times, and hear it back. It says what it has heard, and

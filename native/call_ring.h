@@ -1,9 +1,10 @@
-// io_uring as one system call for many sends. Nothing more of it: no polling by the kernel, no completions later, no work for its threads.
+// io_uring as one system call for many sends, or many receives. Nothing more of it: no polling by the kernel, no completions later, no work for its
+// threads.
 //
-// A turn's writes go to different sockets, and of the older system calls each names one. io_uring_enter(2) takes them all; as each send has
-// MSG_DONTWAIT it is carried out, or refused, before the call returns. So it is what a loop over send(2) would be, in one entry into the kernel.
+// A turn's reads and writes are of different sockets, and of the older system calls each names one. io_uring_enter(2) takes them all; as each of them has
+// MSG_DONTWAIT it is carried out, or refused, before the call returns. So it is what a loop over send(2) or recv(2) would be, in one entry into the kernel.
 //
-// Where a sandbox (seccomp), an administrator (kernel.io_uring_disabled) or a limit refuses it, the turn sends one by one. Plain C++; one thread
+// Where a sandbox (seccomp), an administrator (kernel.io_uring_disabled) or a limit refuses it, the turn makes them one by one. Plain C++; one thread
 // at a time.
 #pragma once
 
@@ -17,21 +18,23 @@
 
 namespace onewait {
 
-class SendRing {
+class CallRing {
  public:
-  /** Sends per call. */
+  /** Sends or receives per call. */
   static constexpr uint32_t kEntries = 64;
 
   /** Null where there is none; whether to ask again `later`, for it was a limit. */
-  static std::unique_ptr<SendRing> open(bool* later);
-  SendRing(const SendRing&) = delete;
-  SendRing& operator=(const SendRing&) = delete;
-  ~SendRing();
+  static std::unique_ptr<CallRing> open(bool* later);
+  CallRing(const CallRing&) = delete;
+  CallRing& operator=(const CallRing&) = delete;
+  ~CallRing();
 
   uint32_t size() const { return size_; }
   bool full() const { return size_ == kEntries; }
-  /** Adds a send of at most 2 GiB, like those of send(2). */
-  void add(int fd, const void* data, size_t length);
+  /** Adds a send, of at most 2 GiB like those of send(2). */
+  void add_send(int fd, const void* data, size_t length) { add(IORING_OP_SEND, fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL); }
+  /** Adds a receive, likewise. */
+  void add_receive(int fd, void* data, size_t length) { add(IORING_OP_RECV, fd, data, length, MSG_DONTWAIT); }
   /** Forgets what was added. */
   void clear() { size_ = 0; }
   /** Makes what was added, in order, as far as the kernel has memory for it; the rest is forgotten. Returns how many were made. */
@@ -42,7 +45,8 @@ class SendRing {
   bool broken() const { return broken_; }
 
  private:
-  SendRing() = default;
+  CallRing() = default;
+  void add(uint8_t operation, int fd, const void* data, size_t length, uint32_t flags);
   int64_t set_up(uint32_t flags);
   bool map(const io_uring_params& parameters);
   bool enter(uint32_t count, uint32_t wanted);
@@ -65,15 +69,15 @@ class SendRing {
 };
 
 /** The ring of a thread, for all its turns: opened when the first of them has use for it. */
-class LazySendRing {
+class LazyCallRing {
  public:
   /** Null where there is none. */
-  SendRing* get();
+  CallRing* get();
 
  private:
   static constexpr uint32_t kPatience = 1000;
 
-  std::unique_ptr<SendRing> ring_;
+  std::unique_ptr<CallRing> ring_;
   uint32_t asks_until_next_ = 1;  // 0: never again
 };
 

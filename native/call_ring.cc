@@ -1,4 +1,4 @@
-#include "send_ring.h"
+#include "call_ring.h"
 
 #include <sys/mman.h>
 
@@ -13,7 +13,7 @@ constexpr uint32_t kSubmitAll = 1u << 7;
 constexpr uint32_t kSingleIssuer = 1u << 12;
 constexpr uint32_t kDeferTaskrun = 1u << 13;
 
-constexpr size_t kEntryBytes = SendRing::kEntries * sizeof(io_uring_sqe);
+constexpr size_t kEntryBytes = CallRing::kEntries * sizeof(io_uring_sqe);
 /** As much as send(2) takes at a time (MAX_RW_COUNT). */
 constexpr size_t kMostBytes = 0x7ffff000;
 
@@ -24,9 +24,9 @@ void* map_shared(size_t bytes, int fd, off_t offset) {
 
 }  // namespace
 
-std::unique_ptr<SendRing> SendRing::open(bool* later) {
+std::unique_ptr<CallRing> CallRing::open(bool* later) {
   for (const uint32_t flags : {kSubmitAll | kSingleIssuer | kDeferTaskrun, 0u}) {
-    std::unique_ptr<SendRing> ring(new SendRing());
+    std::unique_ptr<CallRing> ring(new CallRing());
     const int64_t result = ring->set_up(flags);
     if (result == 0) return ring;
     *later = result == -EMFILE || result == -ENFILE || result == -ENOMEM || result == -EAGAIN;
@@ -34,23 +34,23 @@ std::unique_ptr<SendRing> SendRing::open(bool* later) {
   return nullptr;
 }
 
-SendRing* LazySendRing::get() {
+CallRing* LazyCallRing::get() {
   if (ring_ != nullptr && ring_->broken()) ring_.reset();
   if (asks_until_next_ > 0 && --asks_until_next_ == 0) {
     bool later = false;
-    ring_ = SendRing::open(&later);
+    ring_ = CallRing::open(&later);
     if (later) asks_until_next_ = kPatience;
   }
   return ring_.get();
 }
 
-SendRing::~SendRing() {
+CallRing::~CallRing() {
   if (entries_ != nullptr) munmap(entries_, kEntryBytes);
   if (queues_ != nullptr) munmap(queues_, queue_bytes_);
 }
 
 /** 0, or -errno. */
-int64_t SendRing::set_up(uint32_t flags) {
+int64_t CallRing::set_up(uint32_t flags) {
   io_uring_params parameters{};
   parameters.flags = flags;
   const int64_t result = outcome(::syscall(SYS_io_uring_setup, kEntries, &parameters));
@@ -60,7 +60,7 @@ int64_t SendRing::set_up(uint32_t flags) {
   return map(parameters) ? 0 : -ENOMEM;
 }
 
-bool SendRing::map(const io_uring_params& parameters) {
+bool CallRing::map(const io_uring_params& parameters) {
   const io_sqring_offsets& submissions = parameters.sq_off;
   const io_cqring_offsets& completions = parameters.cq_off;
   queue_bytes_ = std::max(submissions.array + parameters.sq_entries * sizeof(uint32_t),
@@ -81,18 +81,18 @@ bool SendRing::map(const io_uring_params& parameters) {
   return true;
 }
 
-void SendRing::add(int fd, const void* data, size_t length) {
+void CallRing::add(uint8_t operation, int fd, const void* data, size_t length, uint32_t flags) {
   io_uring_sqe& entry = entries_[(*tail_ + size_) % kEntries];
   entry = {};
-  entry.opcode = IORING_OP_SEND;
+  entry.opcode = operation;
   entry.fd = fd;
   entry.addr = reinterpret_cast<uint64_t>(data);
   entry.len = static_cast<uint32_t>(std::min(length, kMostBytes));
-  entry.msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+  entry.msg_flags = flags;
   entry.user_data = size_++;
 }
 
-uint32_t SendRing::submit() {
+uint32_t CallRing::submit() {
   const uint32_t begin = *tail_;
   std::atomic_ref(*tail_).store(begin + size_, std::memory_order_release);
   // One that names no open descriptor ends a call before its time on older kernels; it is completed all the same. What counts is what was taken
@@ -116,7 +116,7 @@ uint32_t SendRing::submit() {
 }
 
 /** Whether it may be called again. */
-bool SendRing::enter(uint32_t count, uint32_t wanted) {
+bool CallRing::enter(uint32_t count, uint32_t wanted) {
   const uint32_t flags = wanted > 0 ? IORING_ENTER_GETEVENTS : 0;
   int64_t result;
   do {
@@ -128,13 +128,13 @@ bool SendRing::enter(uint32_t count, uint32_t wanted) {
 }
 
 /** `lost`: the number is somebody else's by now, or nobody's, and not ours to close. */
-void SendRing::give_up(bool lost) {
+void CallRing::give_up(bool lost) {
   broken_ = true;
   if (lost) fd_.release();
 }
 
 /** Takes what is completed; returns how many. */
-uint32_t SendRing::reap() {
+uint32_t CallRing::reap() {
   const uint32_t begin = *completed_head_;
   const uint32_t end = std::atomic_ref(*completed_tail_).load(std::memory_order_acquire);
   for (uint32_t at = begin; at != end; ++at) {
