@@ -14,9 +14,9 @@
 //   simply stay ready, and the next turn, with fresh memory, reads them.
 // - All reads of a turn are collected, then made, then settled, and its writes likewise. Where the kernel isolates its page tables, or trusts no
 //   processor, each system call costs the caller its TLB entries: between two of them only the loop, a list and the bytes are touched.
-// - Small writes are copied and leave at the start of a turn; large ones stay where they are, and leave when all tasks have run (`send`). Four or
-//   more leave in one system call where the kernel has io_uring (native/call_ring.h). Reads are made one by one: where the next one's bytes may
-//   go is known when the one before has its.
+// - Where the kernel has io_uring, four or more are made in one system call (native/call_ring.h). Where the bytes of a read may go is known when the one
+//   before it has its, so each of those gets a place of kPlace; a descriptor that fills its place is expected to have more, and is read alone for a while.
+// - Small writes are copied and leave at the start of a turn; large ones stay where they are, and leave when all tasks have run (`send`).
 // - A write that the kernel takes whole needs no completion. What it does not take is reported, and every later write
 //   of the same flush on that descriptor is reported untouched, so bytes never overtake each other.
 //
