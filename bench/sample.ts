@@ -71,8 +71,8 @@ export const BUSY_ENOUGH = 0.95;
 /** An open loop that answers less than this share of what it is asked has a queue that grows: no latency describes it. */
 export const ON_TIME = 0.99;
 
-/** More messages than this share met no hiccup of the machine, or the others would be what was left of a time that was one. */
-const UNDISTURBED = 0.9;
+/** No more messages than this share met a hiccup of the machine, or the others would be what was left of a time that was one. */
+const MOST_DISTURBED = 0.1;
 
 /** A generator that is later than this has measured itself. */
 export const LATEST_MICROS = 100;
@@ -88,7 +88,7 @@ function judgePacing(pacing: Pacing, roundTrips: number, generatorBusy: number):
       `a hundredth of the messages were sent ${whole(lateMicrosP99)} µs late or later: the generator was the limit`,
       true,
     );
-  if (disturbed > (1 - UNDISTURBED) * roundTrips)
+  if (disturbed > MOST_DISTURBED * roundTrips)
     return no(
       `the machine took the cores away while ${whole(disturbed)} of ${whole(roundTrips)} messages were under way`,
       true,

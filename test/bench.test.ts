@@ -253,12 +253,12 @@ describe('what counts', () => {
     expect(judge(window, shapeOf(), true, 'on-time').valid).toBe(true);
   });
 
-  test('in an open loop most messages must have met no hiccup of the machine', () => {
+  test('in an open loop no more than a tenth of the messages may have met a hiccup of the machine', () => {
     const open = shapeOf({ rate: 1000 });
     const disturbed = (messages: number) =>
       judge({ ...window, serverBusy: 0.2, pacing: { ...pacing, disturbed: messages } }, open, true, 'on-time');
-    expect(disturbed(window.roundTrips / 2).valid).toBe(true);
-    expect(disturbed(window.roundTrips / 2 + 1)).toMatchObject({
+    expect(disturbed(window.roundTrips / 10).valid).toBe(true);
+    expect(disturbed(window.roundTrips / 10 + 1)).toMatchObject({
       valid: false,
       repeat: true,
       whyInvalid: expect.stringContaining('the machine took the cores away'),

@@ -13,7 +13,10 @@ import { systemCalls } from './strace.ts';
 
 const EBADF = -9;
 const NOT_OPEN = 50_000;
+const EAGAIN = -11;
 const ECONNRESET = -104;
+const IN = 1;
+const IN_BY_EDGE = 5;
 const READ = 1;
 const WRITE = 2;
 
@@ -217,7 +220,7 @@ class Reader {
   private readonly submissions: Int32Array;
   private readonly events: Int32Array;
 
-  constructor(ends: readonly Sockets[], together = true) {
+  constructor(ends: readonly Sockets[], together = true, events = IN) {
     onTestFinished(() => this.poller.close());
     this.turn = new native.Turn(this.poller, together);
     const shared = this.turn.shared();
@@ -225,7 +228,7 @@ class Reader {
     this.submissions = new Int32Array(shared, 64, 4096 * 5);
     this.events = new Int32Array(shared, 64 + 4096 * 5 * 4, 1024 * COMPLETION);
     this.turn.setAreas(this.page.buffer as ArrayBuffer, this.slab.buffer as ArrayBuffer);
-    for (const { near } of ends) this.poller.add(near, 1, 1);
+    for (const { near } of ends) this.poller.add(near, events, 1);
   }
 
   /** Arms a read of each, with fresh memory, and says what one turn brings them: their bytes, or a number below 0. */
@@ -283,6 +286,29 @@ describe('the reads of a turn', () => {
     expect(
       ends.map(({ near }) => brought.get(near)).map((what) => (typeof what === 'number' ? what : `${what}`)),
     ).toEqual(['message 0', '', 'message 2', 'message 3', ECONNRESET, 'message 5']);
+  });
+
+  test('that find nothing wait for what comes', () => {
+    const ends = pairs(5);
+    const reader = new Reader(ends, true, IN_BY_EDGE);
+    for (const end of ends) tell(end, Buffer.from('hello'));
+    expect([...reader.read(ends, 5).values()].map(String)).toEqual(ends.map(() => 'hello'));
+    // They brought all that was asked for, so there may be more: it is looked for without waiting.
+    let brought = new Map<number, Buffer | number>();
+    const asked = recorded(() => {
+      brought = reader.read(ends);
+    }).filter(({ kind }) => kind === Kind.syscall);
+    expect(asked.map(({ code }) => SYSCALLS[code])).toEqual(
+      ends.map(() => (ringOffered() ? 'io_uring_recv' : 'recvfrom')),
+    );
+    expect(asked.every(({ result }) => result === EAGAIN)).toBe(true);
+    expect(brought.size).toBe(0);
+    for (const [i, end] of ends.entries()) tell(end, bytes(3000, i));
+    brought = reader.read([]);
+    const more = reader.read(ends);
+    for (const [i, { near }] of ends.entries()) {
+      expect(Buffer.concat([brought.get(near) as Buffer, more.get(near) as Buffer])).toEqual(bytes(3000, i));
+    }
   });
 
   test('bring no more than their readers want', () => {
