@@ -29,8 +29,8 @@
 #include <span>
 #include <vector>
 
-#include "poller.h"
 #include "call_ring.h"
+#include "poller.h"
 #include "syscalls.h"
 #include "trace.h"
 
@@ -110,7 +110,7 @@ class Turn {
     size_t length = 0;
   };
 
-  /** `ring`: by which the writes of a turn may leave in one system call; null: one by one. */
+  /** `ring`: by which the writes of a turn may be made in one system call, and its reads; null: one by one. */
   Turn(Poller* poller, TraceSlotRef trace, std::shared_ptr<LazyCallRing> ring);
 
   std::shared_ptr<Shared> shared() const { return shared_; }

@@ -38,8 +38,8 @@ class Hiccups {
   ~Hiccups() { stop(); }
 
   /**
-   * Watches these cores from now on, also for processes other than this one and `server` with its children, if that is not 0. False, and nothing is watched, where that
-   * takes a privilege that is missing (CAP_SYS_NICE).
+   * Watches these cores from now on, also for processes other than this one and `server` with its children, if that is not 0. False, and nothing
+   * is watched, where that takes a privilege that is missing (CAP_SYS_NICE).
    */
   bool watch(const std::vector<int>& cores, pid_t server) {
     for (const int core : cores) {
@@ -83,9 +83,9 @@ class Hiccups {
  private:
   static constexpr uint64_t kPeriod = 500'000;
   static constexpr uint64_t kLate = 500'000;
-  static constexpr uint64_t kBefore = 500'000;
   static constexpr uint64_t kShortest = 100'000;
-  static constexpr uint64_t kAfter = 3;
+  static constexpr uint64_t kBefore = 500'000;  // messages that were under way when it began
+  static constexpr uint64_t kAfter = 3;         // times its length, until what it held up is done
 
   struct Hiccup {
     uint64_t begin;
@@ -100,7 +100,7 @@ class Hiccups {
       const uint64_t length = end - begin;
       if (hiccups.empty() || hiccups.back().end < begin) hiccups.push_back({begin, 0, begin});
       hiccups.back().length += length;
-      hiccups.back().end += length + kAfter * length;
+      hiccups.back().end += (1 + kAfter) * length;
     }
   };
 

@@ -32,8 +32,9 @@ class Switches {
   }
 
   /**
-   * Hands over what happened since the last time: `each` gets the process (0 is none) and the nanoseconds of CLOCK_MONOTONIC at which a thread of its got the
-   * core: twice as a rule, for the one that leaves it and the one that gets it report it both, and one of the two may be hidden from us. It is up to the caller to ask before 4,096 switches have been made: what then follows is lost.
+   * Hands over what happened since the last time: `each` gets a process (0 is none) and the nanoseconds of CLOCK_MONOTONIC at which a thread of it
+   * got the core. As a rule twice: the thread that leaves reports it and so does the one that comes, and either may be hidden from us. What follows
+   * 4,096 switches that nobody has asked for is lost.
    */
   template <typename Each>
   void take(const Each& each) {
