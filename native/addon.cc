@@ -273,8 +273,12 @@ class TurnWrap : public Napi::ObjectWrap<TurnWrap>, private HostClient {
   /** Pointers are fetched per turn and never kept across JavaScript: a page can be detached by whoever holds a chunk of it. */
   void before_wait() override { turn_->set_areas(area(env_, page_), area(env_, slab_)); }
 
-  void quiet() override {
-    collect_after_busy_time(v8::Isolate::GetCurrent(), environment(env_).trim(), poller_->size());
+  bool quiet(bool still) override {
+    v8::Isolate* const isolate = v8::Isolate::GetCurrent();
+    const size_t read_memory = environment(env_).trim();
+    if (!still && !worth_collecting(isolate, read_memory, poller_->size())) return false;
+    collect(isolate);
+    return true;
   }
 
   static Turn::Area area(napi_env env, const Napi::Reference<Napi::ArrayBuffer>& reference) {

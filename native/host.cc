@@ -17,6 +17,8 @@ constexpr int kMaxTurns = 64;
 // Fewer batches have not made enough garbage to wake up for.
 constexpr int kBusyBatches = 100;
 constexpr double kQuietMs = 5000;
+// A collection of some hundred MiB is over by then.
+constexpr double kStillMs = 2000;
 
 }  // namespace
 
@@ -142,12 +144,14 @@ void Host::on_timer() {
   if (::read(timer_.get(), &expirations, sizeof expirations) < 0) return;
   const double left_ms = kQuietMs - (turn_->now_ms() - last_batch_ms_);
   if (left_ms > 0) {
+    quiet_ = false;
     set_timer(left_ms);
     return;
   }
-  batches_ = 0;
   v8::HandleScope scope(v8::Isolate::GetCurrent());
-  client_->quiet();
+  quiet_ = client_->quiet(quiet_) && !quiet_;
+  if (quiet_) set_timer(kStillMs);
+  else batches_ = 0;
 }
 
 void Host::set_timer(double ms) {
@@ -157,6 +161,7 @@ void Host::set_timer(double ms) {
 
 void Host::close_timer() {
   batches_ = 0;
+  quiet_ = false;
   if (timer_poll_ != nullptr) {
     // libuv closes handles in its own time, but looks at the descriptor no more.
     uv_close(reinterpret_cast<uv_handle_t*>(std::exchange(timer_poll_, nullptr)), [](uv_handle_t* handle) { delete reinterpret_cast<uv_poll_t*>(handle); });

@@ -22,8 +22,9 @@ uint8_t* MemoryPool::take() {
     const size_t before = (kRegionBytes - reinterpret_cast<uintptr_t>(start) % kRegionBytes) % kRegionBytes;
     if (before > 0) ::munmap(start, before);
     ::munmap(start + before + kRegionBytes, kRegionBytes - before);
-    ::madvise(start + before, kRegionBytes, MADV_HUGEPAGE);
     regions_.push_back(start + before);
+    // Who reads little does not need 2 MiB at once.
+    if (regions_.size() > 1) advise(MADV_HUGEPAGE);
     for (size_t offset = kRegionBytes; offset > 0; offset -= block_bytes_) free_.push_back(start + before + offset - block_bytes_);
   }
   uint8_t* block = free_.back();
@@ -45,9 +46,15 @@ size_t MemoryPool::trim() {
   std::erase_if(regions_, [this](uint8_t* region) { return unmap_if_unused(region); });
   if (!trimming_) {
     for (uint8_t* block : free_) ::madvise(block, block_bytes_, MADV_DONTNEED);
+    // Else khugepaged would make huge pages of what is left, and take back all that has been given.
+    advise(MADV_NOHUGEPAGE);
   }
   trimming_ = true;
   return regions_.size() * kRegionBytes;
+}
+
+void MemoryPool::advise(int advice) {
+  for (uint8_t* region : regions_) ::madvise(region, kRegionBytes, advice);
 }
 
 bool MemoryPool::unmap_if_unused(uint8_t* region) {

@@ -29,9 +29,10 @@ class MemoryPool {
   size_t trim();
 
  private:
-  /** Mapped at once, at a multiple of it: a huge page, where the kernel has them. */
+  /** Mapped at once, at a multiple of it: a huge page, where the kernel has them and much is read. */
   static constexpr size_t kRegionBytes = 2 * 1024 * 1024;
 
+  void advise(int advice);
   bool unmap_if_unused(uint8_t* region);
 
   const size_t block_bytes_;
