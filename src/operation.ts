@@ -213,9 +213,7 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     this.claim();
     this.start();
     if (this.state !== PENDING && this.nothingLeft()) return DONE as Operation<T>;
-    const promise = new Promise(keepResolver) as StartedPromise;
-    promise.trap = this;
-    promise[Symbol.iterator] = iterateStarted;
+    const promise = new StartedPromise(this);
     this.attach(resolver!);
     return promise as unknown as Operation<T>;
   }
@@ -365,21 +363,27 @@ function usedTwice(trap: Trap): OnewaitError {
   );
 }
 
-/** A promise of a trap that has started. */
-interface StartedPromise extends Promise<unknown> {
-  trap: Trap;
-  [Symbol.iterator]: () => Iterator<Trap, unknown, unknown>;
-}
-
 // One executor for all: a closure per wait is what this saves.
 let resolver: Resolver | null = null;
 function keepResolver(resolve: Resolver): void {
   resolver = resolve;
 }
 
-function* iterateStarted(this: StartedPromise): Generator<Trap, unknown, unknown> {
-  return yield* new Started(this.trap);
+/** A promise of a trap that has started. */
+class StartedPromise extends Promise<unknown> {
+  readonly trap: Trap;
+
+  constructor(trap: Trap) {
+    super(keepResolver);
+    this.trap = trap;
+  }
+
+  *[Symbol.iterator](): Generator<Trap, unknown, unknown> {
+    return yield* new Started(this.trap);
+  }
 }
+// `await` takes it as it is, and does not make a promise of it first (ECMA-262, PromiseResolve); so does `then` (SpeciesConstructor).
+Object.defineProperty(StartedPromise.prototype, 'constructor', { value: Promise });
 
 /** The wait behind a promise of `promise()`, to be waited for or taken back by the task that runs; null for anything else. @internal */
 export function startedWait(operation: unknown): Trap | null {

@@ -55,12 +55,11 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   /** The stream that it used last: named in the report and closed when it fails and nobody joined it. @internal */
   resource: Resource | null = null;
 
-  /** What is to be started; null once it is. */
-  private body: Main<T> | null;
-  private generator: Coroutine<T> | null = null;
   /** How it ended; null before that. */
   private status: TaskState | null = null;
-  private result: unknown = undefined;
+  private started = false;
+  /** What is to be started, then its generator, or null of an async function, and in the end its value or its error: never two of them. */
+  private content: unknown;
   /** What it waits for: a generator for one thing, an async function perhaps for several. */
   private pending: Trap | Set<Trap> | null = null;
   private joiners: Join<T>[] | null = null;
@@ -72,7 +71,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
     super();
     this.loop = loop;
     this.id = id;
-    this.body = main;
+    this.content = main;
     this.name = name ?? ((typeof main === 'function' && main.name) || 'task');
     this.group = group;
     this.shielded = shielded;
@@ -129,8 +128,9 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   cancel(reason?: unknown): void {
     if (this.ended || this.cancelled !== null) return;
     this.cancelled = Cancelled.of(reason);
-    if (this.body !== null) {
-      this.body = null;
+    if (!this.started) {
+      this.started = true;
+      this.content = null;
       this.loop.enqueue(this);
       return;
     }
@@ -141,8 +141,8 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
 
   /** Starts the task, or resumes its generator after the wait that it yielded. @internal */
   run(): void {
-    if (this.generator !== null) this.step();
-    else if (this.body !== null) this.start(this.body);
+    if (!this.started) this.start(this.content as Main<T>);
+    else if (this.steps) this.step();
     else if (!this.ended) this.end('cancelled', this.cancelled);
   }
 
@@ -184,6 +184,11 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
     return this.pending !== null;
   }
 
+  /** Whether it is a generator that has started and has not ended. */
+  private get steps(): boolean {
+    return this.started && this.status === null && this.content !== null;
+  }
+
   /** @internal */
   waits(): Trap[] {
     if (this.pending === null) return [];
@@ -193,12 +198,12 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   /** Whether only promises that are not ours can move it. @internal */
   get foreign(): boolean {
     if (this.waiting) return this.waits().every((trap) => trap.foreign);
-    return this.generator === null && this.body === null;
+    return this.started && !this.steps;
   }
 
   /** Whether what runs is its async function, which V8 will suspend, and no generator, be it its own or one of ours that it awaits. @internal */
   get awaits(): boolean {
-    return startingTask === this.self || (this.generator === null && !isStepping());
+    return startingTask === this.self || (!this.steps && !isStepping());
   }
 
   /** The tasks of the scopes that it is in, which it waits for. @internal */
@@ -211,10 +216,11 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   }
 
   private start(body: Main<T>): void {
-    this.body = null;
+    this.started = true;
+    this.content = null;
     this.loop.observer?.start(this.self);
     if (typeof body !== 'function') {
-      this.generator = body;
+      this.content = body;
       this.step();
       return;
     }
@@ -228,8 +234,8 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
         startingTask = null;
       }
       // Anything may have come back, also something that throws when it is looked at.
-      if (isGenerator<T>(made)) this.generator = made;
-      else if (isOperation<T>(made)) this.generator = delegate(made);
+      if (isGenerator<T>(made)) this.content = made;
+      else if (isOperation<T>(made)) this.content = delegate(made);
       else if (isAsyncGenerator(made)) {
         throw new TypeError(
           `${this} is an async generator, which nobody iterates. Write an async function, or a generator (function*)`,
@@ -239,7 +245,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
       this.fail(error);
       return;
     }
-    if (this.generator !== null) this.step();
+    if (this.content !== null) this.step();
     else if (promise) {
       if (this.loop.blocking) {
         // What becomes of it when this call has returned concerns nobody.
@@ -266,7 +272,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   }
 
   private step(foreign: unknown = undefined): void {
-    const generator = this.generator!;
+    const generator = this.content as Coroutine<T>;
     if (this.taken !== null) {
       this.loop.observer?.resume(this.self, this.taken);
       this.taken = null;
@@ -297,8 +303,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   private end(status: TaskState, result: unknown): void {
     if (this.ended) return;
     this.status = status;
-    this.result = result;
-    this.generator = null;
+    this.content = result;
     if (status !== 'failed') this.resource = null;
     // One that failed or was cancelled may have got no further than making it.
     if (this.unused > 0 && status === 'done') warnUnused(this.self);
@@ -326,7 +331,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
 
   /** How it ended: its value or error. @internal */
   get outcome(): unknown {
-    return this.result;
+    return this.content;
   }
 
   /** Whether anybody was told of its failure. @internal */
@@ -364,8 +369,8 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
 
   private settle(join: Join<T>): void {
     this.joined = true;
-    if (this.status === 'done') join.succeed(this.result as T);
-    else join.fail(this.result);
+    if (this.status === 'done') join.succeed(this.content as T);
+    else join.fail(this.content);
   }
 }
 

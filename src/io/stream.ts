@@ -207,7 +207,7 @@ class Write extends Trap<void> implements QueuedSend {
     const joins = this.begun !== RACED && types.isUint8Array(rest) && rest.length > 0 && stream.backlogLength === 0;
     this.queued = joins && stream.loop.submitSend(this);
     if (this.queued) {
-      stream.writer = this;
+      stream.sending().writer = this;
       return;
     }
     // Bytes queued earlier go first; whatever of them stays behind is then the backlog.
@@ -232,7 +232,7 @@ class Write extends Trap<void> implements QueuedSend {
       if (this.rest.length > 0) stream.loop.observer?.onBehalfOf(this.task);
       this.settleOrWait();
     } catch (error) {
-      stream.writer = null;
+      stream.writerDone();
       this.fail(error);
     }
     stream.settleFlushers();
@@ -261,7 +261,7 @@ class Write extends Trap<void> implements QueuedSend {
 
   private bereft(): boolean {
     if (this.rest.length > 0) return false;
-    this.stream.writer = null;
+    this.stream.writerDone();
     this.fail(detached('write'));
     return true;
   }
@@ -277,17 +277,17 @@ class Write extends Trap<void> implements QueuedSend {
   private settleOrWait(): void {
     const { stream, rest } = this;
     if (rest.length === 0 || stream.backlogLength + rest.length <= stream.highWaterMark) {
-      stream.writer = null;
+      stream.writerDone();
       if (rest.length > 0) stream.enqueue(rest);
       this.succeed(undefined);
       return;
     }
     stream.loop.watch(stream.descriptor, EVENT_WRITE);
-    stream.writer = this;
+    stream.sending().writer = this;
   }
 
   protected override undo(): void {
-    this.stream.writer = null;
+    this.stream.writerDone();
     this.stream.settleFlushers();
   }
   override describe(): string {
@@ -316,13 +316,10 @@ class Flush extends Trap<void> {
     stream.loop.flush();
     stream.throwWriteError();
     if (stream.flushed || stream.closed) this.succeed(undefined);
-    else {
-      stream.flushers ??= [];
-      stream.flushers.push(this);
-    }
+    else stream.sending().flushers.push(this);
   }
   protected override undo(): void {
-    const flushers = this.stream.flushers!;
+    const { flushers } = this.stream.sending();
     flushers.splice(flushers.indexOf(this), 1);
   }
   override describe(): string {
@@ -336,6 +333,21 @@ class Flush extends Trap<void> {
   }
 }
 
+/** What a stream has to remember of what is written to it. One that is written to little by little, and whose peer reads, never gets this far. */
+class Sending {
+  /** Whose write is under way. */
+  writer: Write | null = null;
+  readonly flushers: Flush[] = [];
+  /** What the kernel has not taken. */
+  backlog: ByteQueue | null = null;
+  /** Of a write that nobody waits for any more. */
+  error: Error | null = null;
+  /** It was shut down. */
+  ended = false;
+  /** Whose bytes are queued; known only while tracing. */
+  lastWriter: Task | null = null;
+}
+
 /** A connected stream socket. Made by `tcp.connect` and `Listener.accept`. */
 export class Stream implements DescriptorHandler {
   /** @internal */
@@ -347,9 +359,7 @@ export class Stream implements DescriptorHandler {
   /** Nothing more will come. @internal */
   ended = false;
   /** @internal */
-  writer: Write | null = null;
-  /** @internal */
-  flushers: Flush[] | null = null;
+  sent: Sending | null = null;
   /** What a generator reads chunks with. @internal */
   chunks: ReadChunk | null = null;
 
@@ -357,11 +367,6 @@ export class Stream implements DescriptorHandler {
   private reader: ReadTrap<unknown> | null = null;
   private input: ByteQueue | null = null;
   private readError: Error | null = null;
-  private writeError: Error | null = null;
-  /** Whose bytes are queued; known only while tracing. */
-  private lastWriter: Task | null = null;
-  private backlog: ByteQueue | null = null;
-  private sentEnd = false;
   private local: SocketAddress | undefined;
   private remote: SocketAddress | undefined;
 
@@ -499,8 +504,9 @@ export class Stream implements DescriptorHandler {
         yield* new Flush(stream, signal);
         stream.loop.flush();
       } while (!stream.flushed && !stream.closed);
-      if (stream.sentEnd || stream.closed) return;
-      stream.sentEnd = true;
+      const sending = stream.sending();
+      if (sending.ended || stream.closed) return;
+      sending.ended = true;
       const result = native.shutdown(stream.descriptor.fd);
       if (result < 0) throw stream.error('shutdown', result);
     });
@@ -516,7 +522,7 @@ export class Stream implements DescriptorHandler {
     const stream = this;
     return compose('close', function* () {
       if (stream.closed) return;
-      if (stream.writer?.queued) stream.loop.flush();
+      if (stream.sent?.writer?.queued) stream.loop.flush();
       stream.state = 'closing';
       stream.wakeReader();
       stream.wakeWriter();
@@ -536,8 +542,8 @@ export class Stream implements DescriptorHandler {
     this.state = 'closed';
     this.wakeReader();
     this.wakeWriter();
-    for (const flusher of this.flushers?.splice(0) ?? []) flusher.fail(this.closedError('flush'));
-    this.backlog = this.input = this.chunks = null;
+    for (const flusher of this.sent?.flushers.splice(0) ?? []) flusher.fail(this.closedError('flush'));
+    this.sent = this.input = this.chunks = null;
     native.close(this.descriptor.fd);
     this.loop.observer?.close(this.descriptor.fd);
   }
@@ -562,7 +568,7 @@ export class Stream implements DescriptorHandler {
     this.check('read from');
     trap.task.resource = this;
     if (this.reader !== null && this.reader !== trap) throw this.busy('read from', this.reader.task, trap.task);
-    if (this.writeError !== null) this.throwWriteError();
+    if (this.sent !== null) this.throwWriteError();
     if (this.input !== null && this.input.length > 0) return this.input;
     if (this.readError !== null) this.throwReadError();
     return null;
@@ -610,18 +616,15 @@ export class Stream implements DescriptorHandler {
   endOfRead(trap: ReadTrap<unknown> | null, result: number): void {
     this.ended = true;
     if (result === 0) {
-      const error = this.writeError;
-      if (trap === null || error === null) {
-        trap?.finished();
-        return;
-      }
+      if (trap === null) return;
       // The kernel told of the reset when we wrote, and tells the reader of an end like any other. It was none.
-      this.writeError = null;
-      trap.fail(error);
+      const error = this.takeWriteError();
+      if (error === null) trap.finished();
+      else trap.fail(error);
       return;
     }
     // A reset takes the queued writes along: one error says both.
-    this.writeError = null;
+    this.takeWriteError();
     const error = this.error('read', result);
     if (trap === null) this.readError = error;
     else trap.fail(error);
@@ -631,33 +634,48 @@ export class Stream implements DescriptorHandler {
   beginWrite(trap: Write): void {
     this.check('write to');
     trap.task.resource = this;
-    if (this.loop.observer !== null) this.lastWriter = trap.task;
-    if (this.writer?.queued) this.loop.flush();
-    if (this.writer !== null) throw this.busy('write to', this.writer.task, trap.task);
-    if (this.writeError !== null) this.throwWriteError();
-    if (this.sentEnd) throw this.shutDown();
+    if (this.loop.observer !== null) this.sending().lastWriter = trap.task;
+    const { sent } = this;
+    if (sent === null) return;
+    if (sent.writer?.queued) this.loop.flush();
+    if (sent.writer !== null) throw this.busy('write to', sent.writer.task, trap.task);
+    this.throwWriteError();
+    if (sent.ended) throw this.shutDown();
+  }
+
+  /** From now on there is something to remember. @internal */
+  sending(): Sending {
+    this.sent ??= new Sending();
+    return this.sent;
+  }
+
+  /** @internal */
+  writerDone(): void {
+    if (this.sent !== null) this.sent.writer = null;
   }
 
   /** @internal */
   get backlogLength(): number {
-    return this.backlog === null ? 0 : this.backlog.length;
+    return this.sent === null || this.sent.backlog === null ? 0 : this.sent.backlog.length;
   }
 
   /** The kernel has everything. @internal */
   get flushed(): boolean {
-    return this.backlogLength === 0 && this.writer === null;
+    return this.sent === null || (this.sent.writer === null && this.backlogLength === 0);
   }
 
   /** @internal */
   settleFlushers(): void {
-    if (this.flushed) for (const flusher of this.flushers?.splice(0) ?? []) flusher.succeed(undefined);
+    if (this.sent !== null && this.flushed)
+      for (const flusher of this.sent.flushers.splice(0)) flusher.succeed(undefined);
   }
 
   /** @internal */
   enqueue(data: Uint8Array): void {
     this.loop.watch(this.descriptor, EVENT_WRITE);
-    this.backlog ??= new ByteQueue();
-    this.backlog.push(data);
+    const sending = this.sending();
+    sending.backlog ??= new ByteQueue();
+    sending.backlog.push(data);
   }
 
   /** Offers bytes to the kernel: how many it took. @internal */
@@ -674,10 +692,15 @@ export class Stream implements DescriptorHandler {
 
   /** @internal */
   throwWriteError(): void {
-    if (this.writeError === null) return;
-    const error = this.writeError;
-    this.writeError = null;
-    throw error;
+    const error = this.takeWriteError();
+    if (error !== null) throw error;
+  }
+
+  private takeWriteError(): Error | null {
+    if (this.sent === null || this.sent.error === null) return null;
+    const { error } = this.sent;
+    this.sent.error = null;
+    return error;
   }
 
   private throwReadError(): never {
@@ -701,7 +724,7 @@ export class Stream implements DescriptorHandler {
 
   /** @internal */
   get actingFor(): Task | null {
-    return (this.reader ?? this.writer ?? this.flushers?.[0])?.task ?? null;
+    return (this.reader ?? this.sent?.writer ?? this.sent?.flushers[0])?.task ?? null;
   }
 
   /** @internal */
@@ -722,27 +745,30 @@ export class Stream implements DescriptorHandler {
 
   /** @internal */
   onWritable(): boolean {
-    const { backlog } = this;
-    if (this.lastWriter !== null) this.loop.observer?.onBehalfOf(this.lastWriter);
+    const { sent } = this;
+    if (sent === null) return false;
+    const { backlog } = sent;
+    if (sent.lastWriter !== null) this.loop.observer?.onBehalfOf(sent.lastWriter);
     try {
       while (backlog !== null && backlog.length > 0) {
         const data = backlog.peek();
-        const sent = this.send(data);
-        backlog.skip(sent);
-        if (sent < data.length) break;
+        const count = this.send(data);
+        backlog.skip(count);
+        if (count < data.length) break;
       }
-      this.writer?.proceed();
+      sent.writer?.proceed();
     } catch (error) {
       this.writeFailed(error as Error);
       return false;
     }
     this.settleFlushers();
-    return this.backlogLength > 0 || this.writer !== null;
+    return !this.flushed;
   }
 
   /** @internal */
   onUnwritten(written: number, rest: Uint8Array): void {
-    if (this.lastWriter !== null) this.loop.observer?.onBehalfOf(this.lastWriter);
+    const writer = this.sent?.lastWriter ?? null;
+    if (writer !== null) this.loop.observer?.onBehalfOf(writer);
     if (written < 0) this.writeFailed(this.error('write', written));
     else this.enqueue(rest);
   }
@@ -755,15 +781,16 @@ export class Stream implements DescriptorHandler {
    */
   private writesAtOnce(data: Uint8Array): boolean {
     const task = currentTask();
-    const clear = this.state === 'open' && this.writer === null && this.writeError === null && !this.sentEnd;
-    if (!clear || this.backlogLength > 0 || data.length > SMALL_WRITE) return false;
+    if (this.state !== 'open' || data.length > SMALL_WRITE) return false;
+    const { sent } = this;
+    if (sent !== null && (!this.flushed || sent.error !== null || sent.ended)) return false;
     if (task.cancelled !== null) return false;
     if (!task.mayRunOn()) {
       task.endShare(); // `Write` will ask again, and must hear the same
       return false;
     }
     task.resource = this;
-    if (this.loop.observer !== null) this.lastWriter = task;
+    if (this.loop.observer !== null) this.sending().lastWriter = task;
     return this.loop.submitWrite(this.descriptor, data, task);
   }
 
@@ -793,11 +820,12 @@ export class Stream implements DescriptorHandler {
   }
 
   private writeFailed(error: Error): void {
-    this.backlog = null;
-    const writer = this.writer;
-    this.writer = null;
-    const flushers = this.flushers?.splice(0) ?? [];
-    if (writer === null && flushers.length === 0) this.writeError = error;
+    const sending = this.sending();
+    sending.backlog = null;
+    const { writer } = sending;
+    sending.writer = null;
+    const flushers = sending.flushers.splice(0);
+    if (writer === null && flushers.length === 0) sending.error = error;
     writer?.fail(error);
     for (const flusher of flushers) flusher.fail(error);
   }
@@ -813,8 +841,8 @@ export class Stream implements DescriptorHandler {
   }
 
   private wakeWriter(): void {
-    const { writer } = this;
-    this.writer = null;
+    const writer = this.sent?.writer;
+    this.writerDone();
     writer?.fail(this.closedError('write to'));
   }
 
