@@ -2,7 +2,7 @@
 //
 // Per connection means the slope from a first few connections to all of them, each after one echo, so that what a process
 // needs once (code, a heap, a first slab) is not divided among the connections. Both ends are looked at when the process has been idle for a while:
-// before that, a collected heap still has the room that the making of connections took (V8 gives it back after eight seconds or sixteen).
+// before that, a collected heap still has the room that the making of connections took (V8 gives it back after eight seconds, or sixteen, or twenty-four).
 // No core is contended meanwhile, so all servers are idle at the same time.
 
 import { readFileSync } from 'node:fs';

@@ -116,7 +116,7 @@ export function parseOptions(argv: readonly string[], facts: Facts): Options {
       '--settle <seconds>',
       'how long servers are idle before their memory is looked at',
       numberIn(0, 600, false),
-      20,
+      30,
     )
     .option('--json <file>', 'write machine, method, results and samples to this file')
     .option(

@@ -13,7 +13,7 @@ import { type IdleSample, measureIdle } from './idle.ts';
 import { type Lab, type Reachable, reach, SampleFailure } from './lab.ts';
 import { idleSeconds, type Plan, sampleSeconds, warmupSeconds } from './plan.ts';
 import type { Progress } from './progress.ts';
-import { type Sample, takeSample, warmUp } from './sample.ts';
+import { exceedsGenerator, type Sample, takeSample, warmUp } from './sample.ts';
 import type { Server } from './servers.ts';
 import { type Shape, titleOf } from './shape.ts';
 import { median } from './stats.ts';
@@ -111,7 +111,18 @@ export class Runner {
           await warmUp(this.#lab, started, stage.shapes[0]!, stage.warmupSeconds);
         });
       }
-      for (let round = 0; round < stage.rounds; round++) await this.#round(stage, round, running);
+      for (let round = 0; round < stage.rounds; round++) {
+        await this.#round(stage, round, running);
+        const taken = this.run.samples.filter(({ shape }) =>
+          stage.shapes.some((own) => titleOf(own) === titleOf(shape)),
+        );
+        const names = this.#servers.map(({ name }) => name);
+        if (!exceedsGenerator(taken, names)) continue;
+        this.#progress.note(`onewait bench: ${stage.title}: more than the generator can ask for; no further rounds`);
+        const roundSeconds = stage.shapes.reduce((sum, shape) => sum + sampleSeconds(stage, shape), 0);
+        this.#progress.advance((stage.rounds - 1 - round) * this.#servers.length * roundSeconds);
+        return;
+      }
     } finally {
       await Promise.all([...running.values()].map(({ process }) => process?.end()));
     }

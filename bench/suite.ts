@@ -206,16 +206,18 @@ const LATENCY: Suite = {
   demand: 'on-time',
   stages: (effort) => {
     const [capacity] = closedLoop([shapeOf()], effort, { rounds: 3 });
-    const rounds = { quick: 3, standard: 5, full: 9 }[effort];
+    const roundsAt = ({ share }: Pace) =>
+      (effort === 'quick' ? 3 : share === 0.5 ? 5 : 3) * (effort === 'full' ? 2 : 1);
     return [
       capacity!,
       ...(effort === 'quick' ? QUICK_PACES : PACES).map((pace) => ({
         ...capacity!,
         pace,
-        rounds,
-        // A server under a steady load is measured, not one that has just had a pause: V8 gives a heap in use its size by what survives, which
-        // takes some seconds at half of what the server can do. wrk2 lets a load run for ten seconds before it counts.
-        leadSeconds: effort === 'quick' ? 0.3 : 6,
+        rounds: roundsAt(pace),
+        // A server under a steady load is measured, not one that has just had a pause, as each here has while the others are measured: V8 gives
+        // a heap in use its size by what has survived since, which takes 15 seconds at half of what the server can do, and collects twice as
+        // often before that. wrk2 lets a load run for ten seconds before it counts.
+        leadSeconds: effort === 'quick' ? 0.3 : 20,
         seconds: effort === 'quick' ? 1 : 3,
       })),
     ];

@@ -12,7 +12,7 @@ import { makePlan, type Plan, planSeconds } from '../bench/plan.ts';
 import { formatPage } from '../bench/report.ts';
 import { makeReport, type Report } from '../bench/results.ts';
 import { emptyRun, type Run } from '../bench/runner.ts';
-import { judge, type Sample, type Window } from '../bench/sample.ts';
+import { exceedsGenerator, judge, type Sample, type Window } from '../bench/sample.ts';
 import { RATES } from '../bench/servers.ts';
 import { shapeOf, titleOf } from '../bench/shape.ts';
 import { latencyMicros, median, mergeCounts, pairedRatios, spread } from '../bench/stats.ts';
@@ -225,6 +225,29 @@ describe('what counts', () => {
     const verdict = judge(short, shapeOf(), true);
     expect(verdict).toMatchObject({ valid: false, repeat: false });
     expect(verdict.whyInvalid).toBe('reached 60 of 64 connections: the server closed it');
+  });
+
+  test('a rate is more than the generator can make when it was the limit with most servers, each time', () => {
+    const taken = (server: string, difference: object) => ({
+      server,
+      valid: false,
+      generatorBusy: 0.5,
+      pacing,
+      ...difference,
+    });
+    const servers = ['a', 'b', 'c'];
+    const busy = { generatorBusy: 0.99 };
+    const late = { pacing: { ...pacing, lateMicrosP99: 200 } };
+    expect(exceedsGenerator([taken('a', busy), taken('b', late), taken('c', { valid: true })], servers)).toBe(true);
+    expect(exceedsGenerator([taken('a', busy), taken('b', {}), taken('c', {})], servers)).toBe(false);
+    const oncePossible = [taken('a', busy), taken('a', { valid: true }), taken('b', busy), taken('c', { valid: true })];
+    expect(exceedsGenerator(oncePossible, servers)).toBe(false);
+    expect(
+      exceedsGenerator(
+        servers.map((name) => taken(name, { ...busy, pacing: null })),
+        servers,
+      ),
+    ).toBe(false);
   });
 
   test('where waiting is what is compared, a server may wait, unless the other core is why', () => {
