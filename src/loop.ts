@@ -9,7 +9,7 @@
 //             prepare             when to wake up next, whether there is anything to wait for
 //
 // Invariants:
-// - It does no I/O of its own and knows no socket: streams and listeners attach a handler to their descriptor.
+// - It does no I/O of its own and knows no socket: streams and listeners are descriptors that are told.
 // - An event carries (fd, generation) and meets a descriptor only if both are current. A handler may close anything, also what is ready
 //   in the same batch.
 // - Who waits on a descriptor is woken with an error before it is closed.
@@ -21,7 +21,7 @@ import { currentTask } from './current.ts';
 import { COMPLETION, type Driver, MAX_SENDS, READ_PAGE, READY } from './driver.ts';
 import { ClosedError, type SystemError } from './errors.ts';
 import type { Trap } from './operation.ts';
-import { EVENT_EDGE, EVENT_READ, EVENT_WRITE, type Selector, type SelectorKey } from './selectors.ts';
+import { EVENT_EDGE, EVENT_READ, EVENT_WRITE, type Selector } from './selectors.ts';
 import { type Main, Task, type TaskGroup, type TaskState } from './task.ts';
 import { type Timer, TimerHeap } from './timers.ts';
 import { subscribed } from './trace/channels.ts';
@@ -31,22 +31,6 @@ import { observe } from './trace/tracer.ts';
 
 export interface Runnable {
   run(): void;
-}
-
-/** Told of what happens on a descriptor: a stream or a listener. */
-export interface DescriptorHandler {
-  /** Whose wait a change of interest concerns; null when nobody waits. */
-  readonly actingFor?: Task | null;
-  /** Readable, and no read was armed. False: nobody here waits for that. */
-  onReadable(): boolean;
-  /** Writable. False: nobody here waits for that. */
-  onWritable(): boolean;
-  /** An armed read is done: bytes in `memory` from `offset`; 0 is the end; negative is -errno. */
-  onRead(result: number, memory: ArrayBuffer, offset: number): void;
-  /** A queued write was not taken whole: `written` bytes were, or it is -errno. `rest` is memory to be copied from at once. */
-  onUnwritten(written: number, rest: Uint8Array): void;
-  /** Whether it is a listening socket. */
-  readonly listens?: boolean;
 }
 
 /** A write that is too much to be copied: it leaves with others, and waits until then. */
@@ -59,33 +43,51 @@ export interface QueuedSend {
   sent(result: number): void;
 }
 
-/** A descriptor that the loop watches, and who waits for it. It is its own key in the selector. */
-export class Descriptor implements SelectorKey<Descriptor> {
-  readonly fd: number;
-  /** Tells it from earlier ones of the same number; 0 while it is not registered with the selector. */
+/**
+ * A descriptor that the loop watches, and who waits for it. A stream or a listener of ours is one, and is told what happens on it; all others
+ * only have waiters.
+ */
+export class Descriptor {
+  /** Its number, also when it is closed. @internal */
+  readonly number: number;
+  /** Tells it from earlier ones of the same number; 0 while it is not registered with the selector. @internal */
   generation = 0;
-  /** What it is registered for. */
+  /** What it is registered for. @internal */
   interest = 0;
-  handler: DescriptorHandler | null;
-  /** Tasks in `readable(fd)` and `writable(fd)`, first in first out: one event wakes one of them. Most descriptors never have any. */
+  /** Tasks in `readable(fd)` and `writable(fd)`, first in first out: one event wakes one of them. Most descriptors never have any. @internal */
   waiters: { readonly readers: Trap<void>[]; readonly writers: Trap<void>[] } | null = null;
-  /** The flush that its last queued write leaves with. */
+  /** The flush that its last queued write leaves with. @internal */
   queuedIn = -1;
 
-  constructor(fd: number, handler: DescriptorHandler | null) {
-    this.fd = fd;
-    this.handler = handler;
+  constructor(number: number) {
+    this.number = number;
   }
 
-  get fileobj(): number {
-    return this.fd;
+  /** Whether something of ours closes it. @internal */
+  get owned(): boolean {
+    return false;
   }
-  get events(): number {
-    return this.interest;
+  /** Whether it is a listening socket. @internal */
+  get listens(): boolean {
+    return false;
   }
-  get data(): Descriptor {
-    return this;
+  /** Whose wait a change of interest concerns; null when nobody of its own waits. @internal */
+  get actingFor(): Task | null {
+    return null;
   }
+
+  /** Readable, and no read was armed. False: nobody here waits for that. @internal */
+  onReadable(): boolean {
+    return false;
+  }
+  /** Writable. False: nobody here waits for that. @internal */
+  onWritable(): boolean {
+    return false;
+  }
+  /** An armed read is done: bytes in `memory` from `offset`; 0 is the end; negative is -errno. @internal */
+  onRead(_result: number, _memory: ArrayBuffer, _offset: number): void {}
+  /** A queued write was not taken whole: `written` bytes were, or it is -errno. `rest` is memory to be copied from at once. @internal */
+  onUnwritten(_written: number, _rest: Uint8Array): void {}
 }
 
 export class Loop {
@@ -174,10 +176,10 @@ export class Loop {
       const descriptor = this.descriptors[events[at + 1]!];
       if (descriptor === undefined || descriptor.generation !== events[at + 2]) continue;
       const kind = events[at]!;
-      if (this.observer !== null) this.observer.ready(descriptor.fd, kind === READY ? events[at + 3]! : EVENT_READ);
+      if (this.observer !== null) this.observer.ready(descriptor.number, kind === READY ? events[at + 3]! : EVENT_READ);
       if (kind === READY) this.wakeReady(descriptor, events[at + 3]!);
       else {
-        descriptor.handler?.onRead(events[at + 3]!, kind === READ_PAGE ? driver.page : driver.slab, events[at + 4]!);
+        descriptor.onRead(events[at + 3]!, kind === READ_PAGE ? driver.page : driver.slab, events[at + 4]!);
         this.wakeOne(descriptor.waiters?.readers);
       }
     }
@@ -185,11 +187,11 @@ export class Loop {
   }
 
   private wakeReady(descriptor: Descriptor, events: number): void {
-    this.observer?.onBehalfOf(descriptor.handler?.actingFor ?? this.guest);
+    this.observer?.onBehalfOf(descriptor.actingFor ?? this.guest);
     let unwanted = 0;
-    if (events & EVENT_READ && !this.wakeOne(descriptor.waiters?.readers) && !descriptor.handler?.onReadable())
+    if (events & EVENT_READ && !this.wakeOne(descriptor.waiters?.readers) && !descriptor.onReadable())
       unwanted |= EVENT_READ | EVENT_EDGE;
-    if (events & EVENT_WRITE && !this.wakeOne(descriptor.waiters?.writers) && !descriptor.handler?.onWritable())
+    if (events & EVENT_WRITE && !this.wakeOne(descriptor.waiters?.writers) && !descriptor.onWritable())
       unwanted |= EVENT_WRITE;
     if (unwanted !== 0 && descriptor.generation !== 0) this.narrow(descriptor, descriptor.interest & ~unwanted);
   }
@@ -320,14 +322,12 @@ export class Loop {
 
   // --- descriptors --------------------------------------------------------------------------------------------------------
 
-  /** Takes charge of a descriptor that belongs to `handler`. */
-  attach(fd: number, handler: DescriptorHandler): Descriptor {
+  /** Takes charge of a descriptor of ours. */
+  attach(descriptor: Descriptor): void {
     // The number may have been closed behind our back while somebody waited on it.
-    const stale = this.descriptors[fd];
+    const stale = this.descriptors[descriptor.number];
     if (stale !== undefined) this.detach(stale);
-    const descriptor = new Descriptor(fd, handler);
-    this.descriptors[fd] = descriptor;
-    return descriptor;
+    this.descriptors[descriptor.number] = descriptor;
   }
 
   /** Wakes who waits on a descriptor with an error and forgets it. Its owner may close it then. */
@@ -336,11 +336,10 @@ export class Loop {
     this.flush();
     this.narrow(descriptor, 0);
     // It may be somebody else's already, if it was closed behind our back.
-    if ((this.descriptors[descriptor.fd] ?? descriptor) === descriptor) {
-      this.driver.forget(descriptor.fd);
-      this.descriptors[descriptor.fd] = undefined;
+    if ((this.descriptors[descriptor.number] ?? descriptor) === descriptor) {
+      this.driver.forget(descriptor.number);
+      this.descriptors[descriptor.number] = undefined;
     }
-    descriptor.handler = null;
     this.expel(descriptor);
   }
 
@@ -350,7 +349,7 @@ export class Loop {
     if (waiters === null) return;
     for (const traps of [waiters.readers, waiters.writers]) {
       for (const trap of traps.splice(0))
-        trap.fail(new ClosedError(`fd ${descriptor.fd} was closed while ${trap.task} waited on it`));
+        trap.fail(new ClosedError(`fd ${descriptor.number} was closed while ${trap.task} waited on it`));
     }
   }
 
@@ -362,7 +361,7 @@ export class Loop {
     let interest = descriptor.interest | events;
     if (!(events & EVENT_EDGE) || interest & EVENT_WRITE) interest &= ~EVENT_EDGE;
     if (interest === descriptor.interest) return;
-    descriptor.generation = this.selector.watch(descriptor, interest);
+    descriptor.generation = this.selector.watch(descriptor.number, interest, descriptor);
     descriptor.interest = interest;
   }
 
@@ -371,7 +370,7 @@ export class Loop {
     if (interest === descriptor.interest) return;
     if (interest !== 0) {
       try {
-        descriptor.generation = this.selector.watch(descriptor, interest);
+        descriptor.generation = this.selector.watch(descriptor.number, interest, descriptor);
         descriptor.interest = interest;
         return;
       } catch {
@@ -380,28 +379,28 @@ export class Loop {
       }
     }
     descriptor.interest = 0;
-    this.selector.unregister(descriptor.fd);
+    this.selector.unregister(descriptor.number);
     descriptor.generation = 0;
-    if (descriptor.handler === null && !descriptor.waiters?.readers.length && !descriptor.waiters?.writers.length)
-      this.descriptors[descriptor.fd] = undefined;
+    if (!descriptor.owned && !descriptor.waiters?.readers.length && !descriptor.waiters?.writers.length)
+      this.descriptors[descriptor.number] = undefined;
   }
 
   /** Queues a task for one event of a descriptor that may be anybody's. Returns its undo. @throws SystemError EBADF */
   wait(fd: number, event: number, trap: Trap<void>): () => void {
     let descriptor = this.descriptors[fd];
     if (descriptor === undefined) {
-      descriptor = new Descriptor(fd, null);
+      descriptor = new Descriptor(fd);
       this.observer?.open(fd, OpenKind.found, trap.task);
       this.watch(descriptor, event);
       this.descriptors[fd] = descriptor;
-    } else if (descriptor.handler !== null || descriptor.interest === 0) {
+    } else if (descriptor.owned || descriptor.interest === 0) {
       this.watch(descriptor, event);
     } else {
       // Not ours: it may have been closed and opened anew since the last wait, and only the kernel knows. One epoll_ctl revalidates it.
       const interest = descriptor.interest | event;
       let generation: number;
       try {
-        generation = this.selector.watch(descriptor, interest);
+        generation = this.selector.watch(fd, interest, descriptor);
       } catch (error) {
         if ((error as SystemError).code === 'EBADF') this.detach(descriptor);
         throw error;
@@ -425,16 +424,16 @@ export class Loop {
   /** Reads for the suspended reader when its descriptor is next ready; the handler's `onRead` is told. */
   submitRead(descriptor: Descriptor, length: number, task: Task): void {
     if (!(descriptor.interest & EVENT_READ)) this.watch(descriptor, EVENT_READ | EVENT_EDGE);
-    if (this.driver.submitRead(descriptor.fd, length, task.id)) return;
+    if (this.driver.submitRead(descriptor.number, length, task.id)) return;
     this.flush();
-    this.driver.submitRead(descriptor.fd, length, task.id);
+    this.driver.submitRead(descriptor.number, length, task.id);
   }
 
   /** Nobody reads any more: what comes stays with the kernel. */
   disarm(descriptor: Descriptor): void {
-    if (!this.driver.submitRead(descriptor.fd, 0, 0)) {
+    if (!this.driver.submitRead(descriptor.number, 0, 0)) {
       this.flush();
-      this.driver.submitRead(descriptor.fd, 0, 0);
+      this.driver.submitRead(descriptor.number, 0, 0);
     }
   }
 
@@ -448,7 +447,7 @@ export class Loop {
    * what is left comes before this.
    */
   submitWrite(descriptor: Descriptor, data: Uint8Array, task: Task): boolean {
-    if (!this.driver.submitWrite(descriptor.fd, data, task.id)) {
+    if (!this.driver.submitWrite(descriptor.number, data, task.id)) {
       this.flush();
       return false;
     }
@@ -509,7 +508,7 @@ export class Loop {
       const written = unwrittenEvents[at + 3]!;
       const offset = unwrittenEvents[at + 4]!;
       const rest = out.subarray(offset + Math.max(written, 0), offset + unwrittenEvents[at + 5]!);
-      this.descriptors[unwrittenEvents[at + 1]!]?.handler?.onUnwritten(written, rest);
+      this.descriptors[unwrittenEvents[at + 1]!]?.onUnwritten(written, rest);
     }
     this.driver.clearUnwritten();
   }

@@ -89,11 +89,11 @@ export abstract class Selector {
   }
 
   /**
-   * Registers what is unknown, modifies what is known. For the loop, which hands in keys of its own, one per descriptor for life; their
-   * `events` may have EVENT_EDGE. Returns the generation, which is a new one when the number names another file by now. @internal
+   * Registers what is unknown, modifies what is known. For the loop, which has keys of its own, one per descriptor for life, and a selector
+   * that nobody else asks for its keys; `events` may have EVENT_EDGE. Returns the generation, which is a new one when the number names another
+   * file by now. @internal
    */
-  watch(key: SelectorKey<unknown>, events: number): number {
-    const { fd } = key;
+  watch(fd: number, events: number, key: Pick<SelectorKey, 'generation'>): number {
     this.#fits(fd);
     const known = this.#keys.get(fd);
     let generation = known?.generation ?? 0;
@@ -106,16 +106,17 @@ export abstract class Selector {
     }
     if (result < 0) throw this.#failed(result, fd);
     if (generation !== known?.generation) this.#generation = generation;
-    if (known !== key) this.#keys.set(fd, key);
+    if (known !== key) this.#keys.set(fd, key as SelectorKey);
     return generation;
   }
 
   /** Stops watching. Works on a descriptor that was closed meanwhile, also when its number is in use again. @throws SelectorError ERR_FD_NOT_REGISTERED */
   unregister(fileobj: FileObj): SelectorKey<unknown> {
     this.#open();
-    const key = this.#known(this.#lookUp(fileobj));
-    this.poller.remove(key.fd);
-    this.#keys.delete(key.fd);
+    const fd = this.#lookUp(fileobj);
+    const key = this.#known(fd);
+    this.poller.remove(fd);
+    this.#keys.delete(fd);
     return key;
   }
 
@@ -175,7 +176,7 @@ export abstract class Selector {
   }
 
   #put<T>(key: { -readonly [K in keyof SelectorKey<T>]: SelectorKey<T>[K] }): SelectorKey<T> {
-    key.generation = this.watch(key, key.events);
+    key.generation = this.watch(key.fd, key.events, key);
     return Object.freeze(key);
   }
 

@@ -15,14 +15,16 @@ import {
   writable,
   yieldNow,
 } from '../src/index.ts';
-import type { DescriptorHandler, Loop } from '../src/loop.ts';
+import { Descriptor, type Loop } from '../src/loop.ts';
 import { EVENT_READ, EVENT_WRITE } from '../src/selectors.ts';
 import { open, openDescriptors, Pipe, pipe, sockets, thrown } from './helpers.ts';
 import { type SimulatedDriver, simulate } from './simulated-driver.ts';
 import { both, everywhere, on } from './styles.ts';
 
-/** A handler that notes what it is told. */
-function handler(log: unknown[], name: string, more: Partial<DescriptorHandler> = {}): DescriptorHandler {
+type Handler = Partial<Pick<Descriptor, 'onReadable' | 'onWritable' | 'onRead' | 'onUnwritten'>>;
+
+/** What notes what it is told. */
+function handler(log: unknown[], name: string, more: Handler = {}): Handler {
   return {
     onReadable: () => log.push(`${name} readable`) > 0,
     onWritable: () => log.push(`${name} writable`) > 0,
@@ -30,6 +32,18 @@ function handler(log: unknown[], name: string, more: Partial<DescriptorHandler> 
     onUnwritten: () => void log.push(`${name} unwritten`),
     ...more,
   };
+}
+
+class Owned extends Descriptor {
+  override get owned(): boolean {
+    return true;
+  }
+}
+
+function attach(loop: Loop, fd: number, told: Handler): Descriptor {
+  const descriptor = Object.assign(new Owned(fd), told);
+  loop.attach(descriptor);
+  return descriptor;
 }
 
 function loopOf(task: Task<unknown>): Loop {
@@ -116,8 +130,9 @@ describe('a stale event', () => {
       const log: unknown[] = [];
       const a = driver.open();
       const b = driver.open();
-      const descriptorB = loop.attach(b.fd, handler(log, 'b'));
-      const descriptorA = loop.attach(
+      const descriptorB = attach(loop, b.fd, handler(log, 'b'));
+      const descriptorA = attach(
+        loop,
         a.fd,
         handler(log, 'a', {
           onReadable: () => {
@@ -142,8 +157,9 @@ describe('a stale event', () => {
       const log: unknown[] = [];
       const a = driver.open();
       const b = driver.open();
-      const descriptorB = loop.attach(b.fd, handler(log, 'old b'));
-      const descriptorA = loop.attach(
+      const descriptorB = attach(loop, b.fd, handler(log, 'old b'));
+      const descriptorA = attach(
+        loop,
         a.fd,
         handler(log, 'a', {
           onReadable: () => {
@@ -151,7 +167,7 @@ describe('a stale event', () => {
             driver.close(b);
             const reused = driver.open();
             expect(reused.fd).toBe(b.fd);
-            loop.watch(loop.attach(reused.fd, handler(log, 'new b')), EVENT_READ);
+            loop.watch(attach(loop, reused.fd, handler(log, 'new b')), EVENT_READ);
             loop.narrow(descriptorA, 0);
             return true;
           },
@@ -171,14 +187,15 @@ describe('a stale event', () => {
       const a = driver.open();
       const b = driver.open();
       const task = spawn(function* () {}) as Task<unknown>;
-      const descriptorB = loop.attach(b.fd, handler(log, 'old b'));
-      const descriptorA = loop.attach(
+      const descriptorB = attach(loop, b.fd, handler(log, 'old b'));
+      const descriptorA = attach(
+        loop,
         a.fd,
         handler(log, 'a', {
           onReadable: () => {
             loop.detach(descriptorB);
             driver.close(b);
-            const descriptor = loop.attach(driver.open().fd, handler(log, 'new b'));
+            const descriptor = attach(loop, driver.open().fd, handler(log, 'new b'));
             loop.submitRead(descriptor, 10, task);
             loop.narrow(descriptorA, 0);
             return true;
@@ -199,7 +216,7 @@ describe('closing', () => {
     simulate(function* (driver) {
       const loop = yield* theLoop();
       const file = driver.open();
-      const descriptor = loop.attach(file.fd, handler([], 'owner'));
+      const descriptor = attach(loop, file.fd, handler([], 'owner'));
       const waiters = [spawn(() => readable(file.fd)), spawn(() => writable(file.fd)), spawn(() => readable(file.fd))];
       yield* sleep(1);
       expect(driver.registered.get(file.fd)).toBe(EVENT_READ | EVENT_WRITE);
@@ -288,11 +305,11 @@ describe('closing', () => {
       const loop = yield* theLoop();
       const log: unknown[] = [];
       const file = driver.open();
-      const old = loop.attach(file.fd, handler(log, 'old'));
+      const old = attach(loop, file.fd, handler(log, 'old'));
       loop.watch(old, EVENT_READ);
       driver.close(file);
       const reused = driver.open();
-      const now = loop.attach(reused.fd, handler(log, 'new', { onReadable: () => log.push('new') < 0 }));
+      const now = attach(loop, reused.fd, handler(log, 'new', { onReadable: () => log.push('new') < 0 }));
       loop.watch(now, EVENT_READ);
       loop.detach(old);
       reused.ready = EVENT_READ;

@@ -5,7 +5,7 @@
 
 import { currentTask } from '../current.ts';
 import { ClosedError, EAGAIN, ECONNABORTED, EMFILE, systemError } from '../errors.ts';
-import type { Descriptor, DescriptorHandler, Loop } from '../loop.ts';
+import { Descriptor, type Loop } from '../loop.ts';
 import { native, type SocketAddress } from '../native.ts';
 import { type Operation, Trap } from '../operation.ts';
 import { EVENT_READ } from '../selectors.ts';
@@ -47,12 +47,11 @@ class Accept extends Trap<Stream> {
 }
 
 /** A listening stream socket. Made by `tcp.listen`. */
-export class Listener implements DescriptorHandler {
+export class Listener extends Descriptor {
   /** Where it listens: { address, family, port }. */
   readonly address: SocketAddress;
 
   private readonly loop: Loop;
-  private readonly descriptor: Descriptor;
   private readonly highWaterMark: number;
   private readonly acceptors: Accept[] = [];
   private readonly pause: Timer;
@@ -64,21 +63,22 @@ export class Listener implements DescriptorHandler {
 
   /** @internal */
   constructor(loop: Loop, fd: number, address: SocketAddress, highWaterMark: number) {
+    super(fd);
     this.loop = loop;
     this.address = address;
     this.highWaterMark = highWaterMark;
-    this.descriptor = loop.attach(fd, this);
+    loop.attach(this);
     this.spare = native.openSpare();
     const expire = (): void => {
       loop.release();
-      if (!this.closed && this.acceptors.length > 0) loop.watch(this.descriptor, EVENT_READ);
+      if (!this.closed && this.acceptors.length > 0) loop.watch(this, EVENT_READ);
     };
     this.pause = { deadline: 0, place: -1, order: 0, expire };
   }
 
   /** The descriptor's number; -1 once it is closed. */
   get fd(): number {
-    return this.closed ? -1 : this.descriptor.fd;
+    return this.closed ? -1 : this.number;
   }
 
   /** Waits for a connection. Any number of tasks may wait; they are served in order. @throws ClosedError, SystemError of accept4(2) */
@@ -89,9 +89,9 @@ export class Listener implements DescriptorHandler {
   /** Closes at once. Whoever waits gets ClosedError; connections that were accepted live on. */
   close(): void {
     if (this.closed) return;
-    const { fd } = this.descriptor;
+    const { number: fd } = this;
     this.loop.observer?.onBehalfOf(currentTask());
-    this.loop.detach(this.descriptor);
+    this.loop.detach(this);
     this.closed = true;
     this.resume();
     for (const accept of this.acceptors.splice(0)) accept.fail(new ClosedError('the listener was closed'));
@@ -117,7 +117,7 @@ export class Listener implements DescriptorHandler {
     if (this.closed) throw new ClosedError('cannot accept: the listener is closed');
     this.acceptors.push(accept);
     if (this.hot && this.acceptors.length === 1) this.acceptAll();
-    if (this.acceptors.includes(accept) && this.pause.place < 0) this.loop.watch(this.descriptor, EVENT_READ);
+    if (this.acceptors.includes(accept) && this.pause.place < 0) this.loop.watch(this, EVENT_READ);
   }
 
   /** @internal */
@@ -128,39 +128,33 @@ export class Listener implements DescriptorHandler {
   // --- for the loop -------------------------------------------------------------------------------------------------------
 
   /** @internal */
-  get listens(): boolean {
+  override get owned(): boolean {
     return true;
   }
 
   /** @internal */
-  get actingFor(): Task | null {
+  override get listens(): boolean {
+    return true;
+  }
+
+  /** @internal */
+  override get actingFor(): Task | null {
     return this.acceptors[0]?.task ?? null;
   }
 
   /** @internal */
-  onReadable(): boolean {
+  override onReadable(): boolean {
     const wanted = this.acceptors.length > 0;
     this.acceptAll();
     return wanted;
   }
-
-  /** @internal */
-  onWritable(): boolean {
-    return false;
-  }
-
-  /** @internal */
-  onRead(): void {}
-
-  /** @internal */
-  onUnwritten(): void {}
 
   private acceptAll(): void {
     this.hot = true;
     while (this.hot && this.acceptors.length > 0) {
       const accept = this.acceptors[0]!;
       this.loop.observer?.onBehalfOf(accept.task);
-      const result = native.accept(this.descriptor.fd);
+      const result = native.accept(this.number);
       if (result >= 0) {
         this.exhausted = false;
         this.acceptors.shift();
@@ -173,14 +167,14 @@ export class Listener implements DescriptorHandler {
   }
 
   private adopt(fd: number, accept: Accept): Stream {
-    const stream = new Stream(this.loop, this.loop.attach(fd, this), this.highWaterMark);
+    const stream = new Stream(this.loop, fd, this.highWaterMark);
     this.loop.observer?.open(fd, OpenKind.accepted, accept.task);
     return stream;
   }
 
   /** Out of descriptors or memory, or a listener that is no more. */
   private failed(errno: number): void {
-    const error = systemError('accept4', errno, { fd: this.descriptor.fd });
+    const error = systemError('accept4', errno, { fd: this.number });
     if (
       !['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS', 'EPERM', 'EPROTO', 'ENETDOWN', 'EHOSTUNREACH', 'ENETUNREACH'].includes(
         error.code,
@@ -197,7 +191,7 @@ export class Listener implements DescriptorHandler {
       );
     }
     if (errno === EMFILE && this.spare >= 0) this.shed();
-    this.loop.narrow(this.descriptor, 0);
+    this.loop.narrow(this, 0);
     this.loop.hold();
     this.loop.setTimer(this.pause, this.loop.driver.now() + BACK_OFF_MS);
   }
@@ -205,7 +199,7 @@ export class Listener implements DescriptorHandler {
   private shed(): void {
     native.close(this.spare);
     for (let i = 0; i < SHED_AT_ONCE; i++) {
-      const fd = native.accept(this.descriptor.fd);
+      const fd = native.accept(this.number);
       if (fd < 0) break;
       native.close(fd);
     }

@@ -12,7 +12,7 @@ import { compose } from '../compose.ts';
 import { currentTask, isStepping } from '../current.ts';
 import { MAX_READ, SMALL_WRITE } from '../driver.ts';
 import { BusyError, ClosedError, EAGAIN, systemError } from '../errors.ts';
-import type { Descriptor, DescriptorHandler, Loop, QueuedSend } from '../loop.ts';
+import { Descriptor, type Loop, type QueuedSend } from '../loop.ts';
 import { native, type SocketAddress } from '../native.ts';
 import { type Coroutine, DONE, type Operation, Trap, type Waiter } from '../operation.ts';
 import { EVENT_READ, EVENT_WRITE } from '../selectors.ts';
@@ -196,7 +196,7 @@ class Write extends Trap<void> implements QueuedSend {
     const { stream, rest } = this;
     stream.beginWrite(this);
     const isSmall = stream.backlogLength === 0 && rest.length <= SMALL_WRITE;
-    if (isSmall && stream.loop.submitWrite(stream.descriptor, rest, this.task)) {
+    if (isSmall && stream.loop.submitWrite(stream, rest, this.task)) {
       this.succeed(undefined);
       return;
     }
@@ -211,7 +211,7 @@ class Write extends Trap<void> implements QueuedSend {
       return;
     }
     // Bytes queued earlier go first; whatever of them stays behind is then the backlog.
-    stream.loop.flushBefore(stream.descriptor);
+    stream.loop.flushBefore(stream);
     stream.throwWriteError();
     if (stream.backlogLength === 0) this.send();
     this.settleOrWait();
@@ -282,7 +282,7 @@ class Write extends Trap<void> implements QueuedSend {
       this.succeed(undefined);
       return;
     }
-    stream.loop.watch(stream.descriptor, EVENT_WRITE);
+    stream.loop.watch(stream, EVENT_WRITE);
     stream.sending().writer = this;
   }
 
@@ -349,11 +349,9 @@ class Sending {
 }
 
 /** A connected stream socket. Made by `tcp.connect` and `Listener.accept`. */
-export class Stream implements DescriptorHandler {
+export class Stream extends Descriptor {
   /** @internal */
   readonly loop: Loop;
-  /** @internal */
-  readonly descriptor: Descriptor;
   /** @internal */
   readonly highWaterMark: number;
   /** Nothing more will come. @internal */
@@ -371,16 +369,16 @@ export class Stream implements DescriptorHandler {
   private remote: SocketAddress | undefined;
 
   /** @internal */
-  constructor(loop: Loop, descriptor: Descriptor, highWaterMark: number) {
+  constructor(loop: Loop, fd: number, highWaterMark: number) {
+    super(fd);
     this.loop = loop;
-    this.descriptor = descriptor;
     this.highWaterMark = highWaterMark;
-    descriptor.handler = this;
+    loop.attach(this);
   }
 
   /** The descriptor's number; -1 once it is closed. */
   get fd(): number {
-    return this.state === 'closed' ? -1 : this.descriptor.fd;
+    return this.state === 'closed' ? -1 : this.number;
   }
 
   /** Our end: { address, family, port }; undefined once it is closed. */
@@ -507,7 +505,7 @@ export class Stream implements DescriptorHandler {
       const sending = stream.sending();
       if (sending.ended || stream.closed) return;
       sending.ended = true;
-      const result = native.shutdown(stream.descriptor.fd);
+      const result = native.shutdown(stream.number);
       if (result < 0) throw stream.error('shutdown', result);
     });
   }
@@ -538,14 +536,14 @@ export class Stream implements DescriptorHandler {
   destroy(): void {
     if (this.state === 'closed') return;
     this.loop.observer?.onBehalfOf(currentTask());
-    this.loop.detach(this.descriptor);
+    this.loop.detach(this);
     this.state = 'closed';
     this.wakeReader();
     this.wakeWriter();
     for (const flusher of this.sent?.flushers.splice(0) ?? []) flusher.fail(this.closedError('flush'));
     this.sent = this.input = this.chunks = null;
-    native.close(this.descriptor.fd);
-    this.loop.observer?.close(this.descriptor.fd);
+    native.close(this.number);
+    this.loop.observer?.close(this.number);
   }
 
   /** The chunks until the end. */
@@ -576,13 +574,13 @@ export class Stream implements DescriptorHandler {
 
   /** @internal */
   arm(trap: ReadTrap<unknown>, length: number): void {
-    this.loop.submitRead(this.descriptor, length, trap.task);
+    this.loop.submitRead(this, length, trap.task);
     this.reader = trap;
   }
 
   /** @internal */
   await(trap: ReadTrap<unknown>): void {
-    this.loop.watch(this.descriptor, EVENT_READ);
+    this.loop.watch(this, EVENT_READ);
     this.reader = trap;
   }
 
@@ -595,7 +593,7 @@ export class Stream implements DescriptorHandler {
   readerLeft(): void {
     this.reader = null;
     // Without a reader nothing is to be read: the bytes stay with the kernel, and so does the backpressure.
-    if (this.state !== 'closed' && this.descriptor.interest & EVENT_READ) this.loop.disarm(this.descriptor);
+    if (this.state !== 'closed' && this.interest & EVENT_READ) this.loop.disarm(this);
   }
 
   /** Before everything else that is there. @internal */
@@ -672,7 +670,7 @@ export class Stream implements DescriptorHandler {
 
   /** @internal */
   enqueue(data: Uint8Array): void {
-    this.loop.watch(this.descriptor, EVENT_WRITE);
+    this.loop.watch(this, EVENT_WRITE);
     const sending = this.sending();
     sending.backlog ??= new ByteQueue();
     sending.backlog.push(data);
@@ -680,7 +678,7 @@ export class Stream implements DescriptorHandler {
 
   /** Offers bytes to the kernel: how many it took. @internal */
   send(data: Uint8Array): number {
-    return this.taken(native.send(this.descriptor.fd, data, 0, data.length));
+    return this.taken(native.send(this.number, data, 0, data.length));
   }
 
   /** How many bytes send(2) says that it took. @internal */
@@ -710,25 +708,27 @@ export class Stream implements DescriptorHandler {
   }
 
   private busy(what: string, busy: Task, task: Task): BusyError {
-    return new BusyError(`${what} fd ${this.descriptor.fd}`, String(busy), String(task));
+    return new BusyError(`${what} fd ${this.number}`, String(busy), String(task));
   }
 
   private shutDown(): ClosedError {
-    return new ClosedError(
-      `fd ${this.descriptor.fd} was shut down for writing; write before shutdown()`,
-      'ERR_SHUT_DOWN',
-    );
+    return new ClosedError(`fd ${this.number} was shut down for writing; write before shutdown()`, 'ERR_SHUT_DOWN');
   }
 
   // --- for the loop -------------------------------------------------------------------------------------------------------
 
   /** @internal */
-  get actingFor(): Task | null {
+  override get owned(): boolean {
+    return true;
+  }
+
+  /** @internal */
+  override get actingFor(): Task | null {
     return (this.reader ?? this.sent?.writer ?? this.sent?.flushers[0])?.task ?? null;
   }
 
   /** @internal */
-  onRead(result: number, memory: ArrayBuffer, offset: number): void {
+  override onRead(result: number, memory: ArrayBuffer, offset: number): void {
     const { reader } = this;
     this.reader = null;
     if (result <= 0) this.endOfRead(reader, result);
@@ -737,14 +737,14 @@ export class Stream implements DescriptorHandler {
   }
 
   /** @internal */
-  onReadable(): boolean {
+  override onReadable(): boolean {
     const { reader } = this;
     reader?.readable();
     return reader !== null;
   }
 
   /** @internal */
-  onWritable(): boolean {
+  override onWritable(): boolean {
     const { sent } = this;
     if (sent === null) return false;
     const { backlog } = sent;
@@ -766,7 +766,7 @@ export class Stream implements DescriptorHandler {
   }
 
   /** @internal */
-  onUnwritten(written: number, rest: Uint8Array): void {
+  override onUnwritten(written: number, rest: Uint8Array): void {
     const writer = this.sent?.lastWriter ?? null;
     if (writer !== null) this.loop.observer?.onBehalfOf(writer);
     if (written < 0) this.writeFailed(this.error('write', written));
@@ -791,7 +791,7 @@ export class Stream implements DescriptorHandler {
     }
     task.resource = this;
     if (this.loop.observer !== null) this.sending().lastWriter = task;
-    return this.loop.submitWrite(this.descriptor, data, task);
+    return this.loop.submitWrite(this, data, task);
   }
 
   private get buffered(): number {
@@ -800,10 +800,7 @@ export class Stream implements DescriptorHandler {
 
   private *fillFor(what: string, signal: AbortSignal | undefined): Coroutine<void> {
     if (yield* new Fill(this, signal)) return;
-    throw new ClosedError(
-      `fd ${this.descriptor.fd} ended after ${this.buffered} bytes, before ${what}`,
-      'ERR_UNEXPECTED_END',
-    );
+    throw new ClosedError(`fd ${this.number} ended after ${this.buffered} bytes, before ${what}`, 'ERR_UNEXPECTED_END');
   }
 
   private *readLine(limit: number, options: WaitOptions): Coroutine<string | null> {
@@ -847,16 +844,16 @@ export class Stream implements DescriptorHandler {
   }
 
   private closedError(what: string): ClosedError {
-    return new ClosedError(`cannot ${what} fd ${this.descriptor.fd}: it is closed`);
+    return new ClosedError(`cannot ${what} fd ${this.number}: it is closed`);
   }
 
   private error(syscall: string, errno: number): Error {
-    return systemError(syscall, errno, { fd: this.descriptor.fd });
+    return systemError(syscall, errno, { fd: this.number });
   }
 
   private name(peer: boolean): SocketAddress | undefined {
     if (this.state === 'closed') return undefined;
-    const name = native.socketName(this.descriptor.fd, peer);
+    const name = native.socketName(this.number, peer);
     return typeof name === 'number' ? undefined : name;
   }
 }

@@ -5,7 +5,7 @@ import { isIP } from 'node:net';
 import { compose } from '../compose.ts';
 import { currentTask } from '../current.ts';
 import { OnewaitError, systemError } from '../errors.ts';
-import type { Descriptor, DescriptorHandler, Loop } from '../loop.ts';
+import { Descriptor } from '../loop.ts';
 import { checked, native, type SocketAddress } from '../native.ts';
 import { type Coroutine, type Operation, Trap } from '../operation.ts';
 import { EVENT_WRITE } from '../selectors.ts';
@@ -80,8 +80,8 @@ function connect(options: ConnectOptions): Operation<Stream> {
     // In the resolver's order of preference; the last failure tells.
     for (const address of yield* resolve(host, signal)) {
       try {
-        const descriptor = yield* new Connect(address, port, signal);
-        const stream = new Stream(loop, descriptor, highWaterMark);
+        const fd = yield* new Connect(address, port, signal);
+        const stream = new Stream(loop, fd, highWaterMark);
         loop.observer?.open(stream.fd, OpenKind.connected, currentTask());
         return stream;
       } catch (error) {
@@ -140,10 +140,10 @@ class Lookup extends Trap<string[]> {
 }
 
 /** One attempt: writable means decided, SO_ERROR says how (connect(2), EINPROGRESS). */
-class Connect extends Trap<Descriptor> implements DescriptorHandler {
+class Connect extends Trap<number> {
   private readonly address: string;
   private readonly port: number;
-  private descriptor: Descriptor | null = null;
+  private connecting: Connecting | null = null;
 
   constructor(address: string, port: number, signal: AbortSignal | undefined) {
     super(signal);
@@ -155,53 +155,62 @@ class Connect extends Trap<Descriptor> implements DescriptorHandler {
     const { loop } = this.task;
     loop.observer?.onBehalfOf(this.task);
     const fd = checked('connect', native.connect(this.address, this.port), { address: this.address, port: this.port });
-    this.descriptor = loop.attach(fd, this);
+    this.connecting = new Connecting(fd, this);
+    loop.attach(this.connecting);
     try {
-      loop.watch(this.descriptor, EVENT_WRITE);
+      loop.watch(this.connecting, EVENT_WRITE);
     } catch (error) {
       this.undo();
       throw error;
     }
   }
 
-  get actingFor(): Task {
-    return this.task;
-  }
-
-  onWritable(): boolean {
-    const { descriptor } = this;
+  decided(fd: number): void {
     this.task.loop.observer?.onBehalfOf(this.task);
-    const result = native.socketError(descriptor!.fd);
+    const result = native.socketError(fd);
     if (result === 0) {
-      this.succeed(descriptor!);
-      return false;
+      this.succeed(fd);
+      return;
     }
     this.undo();
     this.fail(systemError('connect', result, { address: this.address, port: this.port }));
-    return false;
   }
-  onReadable(): boolean {
-    return false;
-  }
-  onRead(): void {}
-  onUnwritten(): void {}
 
   protected override undo(): void {
-    this.task.loop.observer?.onBehalfOf(this.task);
-    close(this.task.loop, this.descriptor!);
+    const { loop } = this.task;
+    const connecting = this.connecting!;
+    loop.observer?.onBehalfOf(this.task);
+    loop.detach(connecting);
+    native.close(connecting.number);
   }
   override describe(): string {
     return `fd ${this.fd} OUT`;
   }
   override get fd(): number {
-    return this.descriptor?.fd ?? -1;
+    return this.connecting?.number ?? -1;
   }
   override get event(): number {
     return EVENT_WRITE;
   }
 }
 
-function close(loop: Loop, descriptor: Descriptor): void {
-  loop.detach(descriptor);
-  native.close(descriptor.fd);
+/** A socket that is not connected yet. */
+class Connecting extends Descriptor {
+  private readonly attempt: Connect;
+
+  constructor(fd: number, attempt: Connect) {
+    super(fd);
+    this.attempt = attempt;
+  }
+
+  override get owned(): boolean {
+    return true;
+  }
+  override get actingFor(): Task {
+    return this.attempt.task;
+  }
+  override onWritable(): boolean {
+    this.attempt.decided(this.number);
+    return false;
+  }
 }

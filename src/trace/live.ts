@@ -244,8 +244,8 @@ function about(tasks: Set<number>, fds: Set<number>): Omit<About, 'bytes'> {
   const loop = getLoop();
   if (loop === null) return answer;
   const describe = describer(loop);
-  for (const { fd, handler } of loop.watched())
-    if (fds.has(fd)) answer.fds[fd] = { name: descriptorName(fd, handler?.listens === true), awaitedBy: [] };
+  for (const { number: fd, listens } of loop.watched())
+    if (fds.has(fd)) answer.fds[fd] = { name: descriptorName(fd, listens), awaitedBy: [] };
   for (const task of loop.tasks()) {
     if (tasks.has(task.id)) answer.tasks[task.id] = { name: printable(String(task)), does: describe(task) };
     for (const { fd } of task.waits()) {

@@ -132,8 +132,8 @@ class Tracer implements Observer {
   /** Names what is there already. */
   private snapshot(): void {
     for (const task of this.loop.tasks()) native.traceText(TextKind.taskName, task.id, -1, task.name);
-    for (const { fd, handler } of this.loop.watched()) {
-      native.traceText(TextKind.descriptorName, 0, fd, descriptorName(fd, handler?.listens === true));
+    for (const { number: fd, listens } of this.loop.watched()) {
+      native.traceText(TextKind.descriptorName, 0, fd, descriptorName(fd, listens));
       this.ring.write(this.ring.now(), Kind.open, OpenKind.found, 0, fd, 0, 0, 0);
     }
   }

@@ -34,7 +34,7 @@ export function taskTree(loop: Loop | null): string[] {
 /** Says what a task does: 'suspended on fd 22 IN, tcp 127.0.0.1:33678'. */
 export function describer(loop: Loop): (task: Task) => string {
   const listening = new Set<number>();
-  for (const { fd, handler } of loop.watched()) if (handler?.listens === true) listening.add(fd);
+  for (const { number: fd, listens } of loop.watched()) if (listens) listening.add(fd);
   return (task) => {
     const waits = waitsOf(task, (fd) => `, ${descriptorName(fd, listening.has(fd))}`);
     return printable(`${stateOf(task)}${waits}`);
