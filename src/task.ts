@@ -55,9 +55,8 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   /** The stream that it used last: named in the report and closed when it fails and nobody joined it. @internal */
   resource: Resource | null = null;
 
-  /** How it ended; null before that. */
-  private status: TaskState | null = null;
-  private started = false;
+  /** 'ready' before it is started, 'running' until it has ended, whatever it does meanwhile. */
+  private status: Exclude<TaskState, 'suspended'> = 'ready';
   /** What is to be started, then its generator, or null of an async function, and in the end its value or its error: never two of them. */
   private content: unknown;
   /** What it waits for: a generator for one thing, an async function perhaps for several. */
@@ -78,7 +77,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   }
 
   get state(): TaskState {
-    if (this.status !== null) return this.status;
+    if (this.ended) return this.status;
     if (this.waiting) return 'suspended';
     if (isRunning(this.self)) return 'running';
     // An async function that neither runs nor waits for anything of ours waits for a promise of somebody else's.
@@ -95,7 +94,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   }
 
   get ended(): boolean {
-    return this.status !== null;
+    return this.status !== 'ready' && this.status !== 'running';
   }
 
   override toString(): string {
@@ -128,8 +127,8 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   cancel(reason?: unknown): void {
     if (this.ended || this.cancelled !== null) return;
     this.cancelled = Cancelled.of(reason);
-    if (!this.started) {
-      this.started = true;
+    if (this.status === 'ready') {
+      this.status = 'running';
       this.content = null;
       this.loop.enqueue(this);
       return;
@@ -141,7 +140,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
 
   /** Starts the task, or resumes its generator after the wait that it yielded. @internal */
   run(): void {
-    if (!this.started) this.start(this.content as Main<T>);
+    if (this.status === 'ready') this.start(this.content as Main<T>);
     else if (this.steps) this.step();
     else if (!this.ended) this.end('cancelled', this.cancelled);
   }
@@ -186,7 +185,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
 
   /** Whether it is a generator that has started and has not ended. */
   private get steps(): boolean {
-    return this.started && this.status === null && this.content !== null;
+    return this.status === 'running' && this.content !== null;
   }
 
   /** @internal */
@@ -198,7 +197,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   /** Whether only promises that are not ours can move it. @internal */
   get foreign(): boolean {
     if (this.waiting) return this.waits().every((trap) => trap.foreign);
-    return this.started && !this.steps;
+    return this.status !== 'ready' && !this.steps;
   }
 
   /** Whether what runs is its async function, which V8 will suspend, and no generator, be it its own or one of ours that it awaits. @internal */
@@ -216,7 +215,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   }
 
   private start(body: Main<T>): void {
-    this.started = true;
+    this.status = 'running';
     this.content = null;
     this.loop.observer?.start(this.self);
     if (typeof body !== 'function') {
@@ -300,7 +299,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
     if (!this.ended) this.end('failed', error);
   }
 
-  private end(status: TaskState, result: unknown): void {
+  private end(status: 'done' | 'failed' | 'cancelled', result: unknown): void {
     if (this.ended) return;
     this.status = status;
     this.content = result;

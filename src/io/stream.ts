@@ -60,12 +60,14 @@ abstract class ReadTrap<T> extends Trap<T> {
 /** A chunk of what is there, read by the native turn. */
 class ReadChunk extends ReadTrap<Uint8Array | null> {
   readonly stream: Stream;
-  private readonly max: number;
 
-  constructor(stream: Stream, max: number, signal: AbortSignal | undefined) {
+  constructor(stream: Stream, signal: AbortSignal | undefined) {
     super(signal);
     this.stream = stream;
-    this.max = max;
+  }
+
+  protected get max(): number {
+    return MAX_READ;
   }
 
   protected override begin(): void {
@@ -89,10 +91,27 @@ class ReadChunk extends ReadTrap<Uint8Array | null> {
   }
   /** For the next chunk of a generator that takes one after the other: to make a trap for each would have V8 collect half as often again. */
   again(): boolean {
-    return this.max === MAX_READ && this.renew();
+    return this.renew();
   }
   protected override giveBack(): void {
     if (this.value !== null) this.stream.putBack(this.value as Uint8Array);
+  }
+}
+
+/** A chunk that must not be larger than somebody wants it. */
+class ReadAtMost extends ReadChunk {
+  private readonly most: number;
+
+  constructor(stream: Stream, most: number, signal: AbortSignal | undefined) {
+    super(stream, signal);
+    this.most = most;
+  }
+
+  protected override get max(): number {
+    return this.most;
+  }
+  override again(): boolean {
+    return false;
   }
 }
 
@@ -404,11 +423,11 @@ export class Stream extends Descriptor {
    */
   read(max: number = MAX_READ, options?: WaitOptions): Operation<Uint8Array | null> {
     if (max === MAX_READ && options === undefined && isStepping() && this.chunks?.again()) return this.chunks;
-    const trap = new ReadChunk(
-      this,
-      max === MAX_READ ? max : Math.min(integer(max, 'max', 1), MAX_READ),
-      options && signalOf(options),
-    );
+    const signal = options && signalOf(options);
+    const trap =
+      max === MAX_READ
+        ? new ReadChunk(this, signal)
+        : new ReadAtMost(this, Math.min(integer(max, 'max', 1), MAX_READ), signal);
     return isStepping() ? trap : trap.promise();
   }
 
