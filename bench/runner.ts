@@ -21,6 +21,8 @@ import type { Pace, Stage } from './suite.ts';
 import type { Target } from './target.ts';
 
 const MOST_REPEATS = 2;
+/** A server that is asked again was under load a moment ago. */
+const REPEAT_LEAD_SECONDS = 2;
 
 /** Filled while running, so that what there is can be written when the run is interrupted. */
 export interface Run {
@@ -138,7 +140,9 @@ export class Runner {
         const what = `${titleOf(shape)}, round ${round + 1} of ${stage.rounds}: ${server.name}`;
         await this.#attempt(server, what, sampleSeconds(stage, shape), async () => {
           for (let repeats = 0; ; repeats++) {
-            const sample = await takeSample(this.#lab, running.get(server)!, shape, stage, round, this.#plan.suite);
+            const leadSeconds = repeats === 0 ? stage.leadSeconds : Math.min(stage.leadSeconds, REPEAT_LEAD_SECONDS);
+            const seconds = { ...stage, leadSeconds };
+            const sample = await takeSample(this.#lab, running.get(server)!, shape, seconds, round, this.#plan.suite);
             this.run.samples.push(sample);
             if (!sample.repeat || repeats === MOST_REPEATS || this.#repeatsLeft === 0) return;
             this.#repeatsLeft--;
