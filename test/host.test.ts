@@ -753,11 +753,41 @@ describe('when nothing happens any more after a busy time', () => {
     expect(await child.end()).toMatchObject({ code: 0, stderr: '' });
   });
 
+  // What khugepaged makes huge pages of, it fills with zeros where there was nothing (Transparent Hugepage Support, khugepaged/max_ptes_none).
+  test('the kernel is not asked for huge pages any more; and it was not, where little is read', async () => {
+    const child = script(
+      `import { readFileSync } from 'node:fs';
+       import { native } from ${JSON.stringify(library.replace('index.js', 'native.js'))};
+       const huge = () => /^VmFlags:.* hg( |$)/m.test(readFileSync('/proc/self/smaps', 'utf8'));
+       const takePages = (mebibytes) => Array.from({ length: mebibytes * 32 }, () => native.takePage());
+       await run(function* () {
+         const pages = takePages(1);
+         console.log('little', huge());
+         pages.push(...takePages(3));
+         console.log('much', huge());
+         for (let i = 0; i < 20; i++) {
+           const listener = yield* tcp.listen();
+           spawn(function* () { yield* listener.accept(); });
+         }
+         for (let i = 0; i < 100; i++) yield* yieldNow();
+         yield* spawn(() => new Promise((resolve) => {
+           const timer = setInterval(() => {
+             if (huge()) return;
+             clearInterval(timer);
+             resolve();
+           }, 20);
+         }));
+         console.log('quiet', pages.length);
+       });`,
+    );
+    expect(await child.end()).toMatchObject({ code: 0, stdout: 'little false\nmuch true\nquiet 128\n' });
+  });
+
   // With none of them V8 would forget compiled code for next to nothing (native/quiet.h).
   test.each([
-    ['is collected where some wait', 20, true],
-    ['is left alone where hardly any do', 10, false],
-  ])('a little garbage %s', async (_, waiting, collected) => {
+    ['is collected where some wait, and once more, for what the first time has emptied', 20, 2],
+    ['is left alone where hardly any do', 10, 0],
+  ])('a little garbage %s', async (_, waiting, collections) => {
     const flags = [
       'sh',
       '-c',
@@ -798,6 +828,6 @@ describe('when nothing happens any more after a busy time', () => {
     const [before, after] = stdout.split('busy true\n');
     expect(code).toBe(0);
     expect(before).toBeDefined();
-    expect(after!.includes('[IncrementalMarking] Start')).toBe(collected);
+    expect(after!.match(/\[IncrementalMarking\] Start \(/g)?.length ?? 0).toBe(collections);
   });
 });
