@@ -118,8 +118,8 @@ export class Runner {
         const taken = this.run.samples.filter(({ shape }) =>
           stage.shapes.some((own) => titleOf(own) === titleOf(shape)),
         );
-        const names = this.#servers.map(({ name }) => name);
-        if (!exceedsGenerator(taken, names)) continue;
+        const names = this.#servers.map(({ name }) => name).filter((name) => !this.run.failures.has(name));
+        if (round === stage.rounds - 1 || !exceedsGenerator(taken, names)) continue;
         this.#progress.note(`onewait bench: ${stage.title}: more than the generator can ask for; no further rounds`);
         const roundSeconds = stage.shapes.reduce((sum, shape) => sum + sampleSeconds(stage, shape), 0);
         this.#progress.advance((stage.rounds - 1 - round) * this.#servers.length * roundSeconds);

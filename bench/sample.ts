@@ -82,18 +82,20 @@ export const LATEST_MICROS = 100;
  * time that they were asked.
  */
 export function exceedsGenerator(
-  samples: ReadonlyArray<Pick<Sample, 'server' | 'valid' | 'pacing' | 'generatorBusy'>>,
+  samples: ReadonlyArray<Pick<Sample, 'server' | 'pacing' | 'generatorBusy'>>,
   servers: readonly string[],
 ): boolean {
   const limited = servers.filter((name) => {
     const own = samples.filter(({ server }) => server === name);
-    return !own.some(({ valid }) => valid) && own.some(isLimit);
+    return own.length > 0 && own.every(isLimit);
   });
   return limited.length > servers.length / 2;
 }
 
 const isLimit = ({ pacing, generatorBusy }: Pick<Sample, 'pacing' | 'generatorBusy'>): boolean =>
-  pacing !== null && (generatorBusy >= BUSY_ENOUGH || pacing.lateMicrosP99 > LATEST_MICROS);
+  pacing !== null &&
+  (generatorBusy >= BUSY_ENOUGH ||
+    (pacing.achievedRate >= ON_TIME * pacing.intendedRate && pacing.lateMicrosP99 > LATEST_MICROS));
 
 function judgePacing(pacing: Pacing, roundTrips: number, generatorBusy: number): Verdict {
   const { intendedRate, achievedRate, lateMicrosP99, disturbed = 0 } = pacing;

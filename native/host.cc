@@ -135,6 +135,7 @@ void Host::note_batch() {
     timer_poll_->data = this;
     uv_poll_start(timer_poll_, UV_READABLE, [](uv_poll_t* handle, int, int) { static_cast<Host*>(handle->data)->on_timer(); });
   }
+  quiet_ = false;
   set_timer(kQuietMs);
 }
 
@@ -144,14 +145,14 @@ void Host::on_timer() {
   if (::read(timer_.get(), &expirations, sizeof expirations) < 0) return;
   const double left_ms = kQuietMs - (turn_->now_ms() - last_batch_ms_);
   if (left_ms > 0) {
-    quiet_ = false;
-    set_timer(left_ms);
+    // After a collection that has been disturbed, the next busy time is waited for.
+    if (!std::exchange(quiet_, false)) set_timer(left_ms);
     return;
   }
+  batches_ = 0;
   v8::HandleScope scope(v8::Isolate::GetCurrent());
   quiet_ = client_->quiet(quiet_) && !quiet_;
   if (quiet_) set_timer(kStillMs);
-  else batches_ = 0;
 }
 
 void Host::set_timer(double ms) {

@@ -24,7 +24,7 @@ uint8_t* MemoryPool::take() {
     ::munmap(start + before + kRegionBytes, kRegionBytes - before);
     regions_.push_back(start + before);
     // Who reads little does not need 2 MiB at once.
-    if (regions_.size() > 1) advise(MADV_HUGEPAGE);
+    advise(regions_.size() > 1 ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
     for (size_t offset = kRegionBytes; offset > 0; offset -= block_bytes_) free_.push_back(start + before + offset - block_bytes_);
   }
   uint8_t* block = free_.back();

@@ -10,7 +10,7 @@
 //
 // Invariants:
 // - It does no I/O of its own and knows no socket: streams and listeners are descriptors that are told.
-// - An event carries (fd, generation) and meets a descriptor only if both are current. A handler may close anything, also what is ready
+// - An event carries (fd, generation) and meets a descriptor only if both are current. Who is told may close anything, also what is ready
 //   in the same batch.
 // - Who waits on a descriptor is woken with an error before it is closed.
 // - Interest is taken back lazily: readiness that nobody waits for removes it, so a server that always reads again never calls epoll_ctl.
@@ -44,7 +44,7 @@ export interface QueuedSend {
 }
 
 /**
- * A descriptor that the loop watches, and who waits for it. A stream or a listener of ours is one, and is told what happens on it; all others
+ * A descriptor that the loop watches, and who waits for it. A stream or a listener of ours is one, or what becomes a stream, and is told what happens on it; all others
  * only have waiters.
  */
 export class Descriptor {
@@ -65,6 +65,10 @@ export class Descriptor {
 
   /** Whether something of ours closes it. @internal */
   get owned(): boolean {
+    return false;
+  }
+  /** Whether its number is for another of ours to take over, with whoever waits: it has become a stream's. @internal */
+  get passes(): boolean {
     return false;
   }
   /** Whether it is a listening socket. @internal */
@@ -176,7 +180,11 @@ export class Loop {
       const descriptor = this.descriptors[events[at + 1]!];
       if (descriptor === undefined || descriptor.generation !== events[at + 2]) continue;
       const kind = events[at]!;
-      if (this.observer !== null) this.observer.ready(descriptor.number, kind === READY ? events[at + 3]! : EVENT_READ);
+      if (this.observer !== null) {
+        this.observer.ready(descriptor.number, kind === READY ? events[at + 3]! : EVENT_READ);
+        // Who subscribed to its channel may have closed the descriptor.
+        if (descriptor.generation !== events[at + 2]) continue;
+      }
       if (kind === READY) this.wakeReady(descriptor, events[at + 3]!);
       else {
         descriptor.onRead(events[at + 3]!, kind === READ_PAGE ? driver.page : driver.slab, events[at + 4]!);
@@ -326,7 +334,11 @@ export class Loop {
   attach(descriptor: Descriptor): void {
     // The number may have been closed behind our back while somebody waited on it.
     const stale = this.descriptors[descriptor.number];
-    if (stale !== undefined) this.detach(stale);
+    if (stale?.passes) {
+      descriptor.generation = stale.generation;
+      descriptor.interest = stale.interest;
+      descriptor.waiters = stale.waiters;
+    } else if (stale !== undefined) this.detach(stale);
     this.descriptors[descriptor.number] = descriptor;
   }
 
@@ -421,7 +433,7 @@ export class Loop {
 
   // --- queued reads and writes --------------------------------------------------------------------------------------------
 
-  /** Reads for the suspended reader when its descriptor is next ready; the handler's `onRead` is told. */
+  /** Reads for the suspended reader when its descriptor is next ready: its `onRead` is told. */
   submitRead(descriptor: Descriptor, length: number, task: Task): void {
     if (!(descriptor.interest & EVENT_READ)) this.watch(descriptor, EVENT_READ | EVENT_EDGE);
     if (this.driver.submitRead(descriptor.number, length, task.id)) return;

@@ -230,7 +230,6 @@ describe('what counts', () => {
   test('a rate is more than the generator can make when it was the limit with most servers, each time', () => {
     const taken = (server: string, difference: object) => ({
       server,
-      valid: false,
       generatorBusy: 0.5,
       pacing,
       ...difference,
@@ -238,9 +237,11 @@ describe('what counts', () => {
     const servers = ['a', 'b', 'c'];
     const busy = { generatorBusy: 0.99 };
     const late = { pacing: { ...pacing, lateMicrosP99: 200 } };
-    expect(exceedsGenerator([taken('a', busy), taken('b', late), taken('c', { valid: true })], servers)).toBe(true);
+    const missed = { pacing: { ...late.pacing, achievedRate: 900 } };
+    expect(exceedsGenerator([taken('a', busy), taken('b', late), taken('c', {})], servers)).toBe(true);
+    expect(exceedsGenerator([taken('a', busy), taken('b', missed), taken('c', missed)], servers)).toBe(false);
     expect(exceedsGenerator([taken('a', busy), taken('b', {}), taken('c', {})], servers)).toBe(false);
-    const oncePossible = [taken('a', busy), taken('a', { valid: true }), taken('b', busy), taken('c', { valid: true })];
+    const oncePossible = [taken('a', busy), taken('a', {}), taken('b', busy), taken('c', {})];
     expect(exceedsGenerator(oncePossible, servers)).toBe(false);
     expect(
       exceedsGenerator(

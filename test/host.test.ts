@@ -1,7 +1,7 @@
 // The host: Node goes on working while ours is the only blocking call, nothing spins, and every way to end works. Each test is a Node of its
 // own that runs an ES module, for a test runner has loops and handlers of its own.
 
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -754,9 +754,11 @@ describe('when nothing happens any more after a busy time', () => {
   });
 
   // What khugepaged makes huge pages of, it fills with zeros where there was nothing (Transparent Hugepage Support, khugepaged/max_ptes_none).
-  test('the kernel is not asked for huge pages any more; and it was not, where little is read', async () => {
-    const child = script(
-      `import { readFileSync } from 'node:fs';
+  test.skipIf(!existsSync('/sys/kernel/mm/transparent_hugepage'))(
+    'the kernel is not asked for huge pages any more; and it was not, where little is read',
+    async () => {
+      const child = script(
+        `import { readFileSync } from 'node:fs';
        import { native } from ${JSON.stringify(library.replace('index.js', 'native.js'))};
        const huge = () => /^VmFlags:.* hg( |$)/m.test(readFileSync('/proc/self/smaps', 'utf8'));
        const takePages = (mebibytes) => Array.from({ length: mebibytes * 32 }, () => native.takePage());
@@ -765,10 +767,6 @@ describe('when nothing happens any more after a busy time', () => {
          console.log('little', huge());
          pages.push(...takePages(3));
          console.log('much', huge());
-         for (let i = 0; i < 20; i++) {
-           const listener = yield* tcp.listen();
-           spawn(function* () { yield* listener.accept(); });
-         }
          for (let i = 0; i < 100; i++) yield* yieldNow();
          yield* spawn(() => new Promise((resolve) => {
            const timer = setInterval(() => {
@@ -779,9 +777,10 @@ describe('when nothing happens any more after a busy time', () => {
          }));
          console.log('quiet', pages.length);
        });`,
-    );
-    expect(await child.end()).toMatchObject({ code: 0, stdout: 'little false\nmuch true\nquiet 128\n' });
-  });
+      );
+      expect(await child.end()).toMatchObject({ code: 0, stdout: 'little false\nmuch true\nquiet 128\n' });
+    },
+  );
 
   // With none of them V8 would forget compiled code for next to nothing (native/quiet.h).
   test.each([

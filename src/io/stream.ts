@@ -352,7 +352,7 @@ class Flush extends Trap<void> {
   }
 }
 
-/** What a stream has to remember of what is written to it. One that is written to little by little, and whose peer reads, never gets this far. */
+/** What a stream has to remember of what is written to it: nothing, while it is written to little by little, its peer reads, and nobody records that. */
 class Sending {
   /** Whose write is under way. */
   writer: Write | null = null;
@@ -521,9 +521,8 @@ export class Stream extends Descriptor {
         yield* new Flush(stream, signal);
         stream.loop.flush();
       } while (!stream.flushed && !stream.closed);
-      const sending = stream.sending();
-      if (sending.ended || stream.closed) return;
-      sending.ended = true;
+      if (stream.sent?.ended || stream.closed) return;
+      stream.sending().ended = true;
       const result = native.shutdown(stream.number);
       if (result < 0) throw stream.error('shutdown', result);
     });
@@ -560,7 +559,8 @@ export class Stream extends Descriptor {
     this.wakeReader();
     this.wakeWriter();
     for (const flusher of this.sent?.flushers.splice(0) ?? []) flusher.fail(this.closedError('flush'));
-    this.sent = this.input = this.chunks = null;
+    if (this.sent !== null) this.sent.backlog = null;
+    this.input = this.chunks = null;
     native.close(this.number);
     this.loop.observer?.close(this.number);
   }

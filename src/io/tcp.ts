@@ -169,6 +169,7 @@ class Connect extends Trap<number> {
     this.task.loop.observer?.onBehalfOf(this.task);
     const result = native.socketError(fd);
     if (result === 0) {
+      this.connecting!.connected = true;
       this.succeed(fd);
       return;
     }
@@ -196,6 +197,7 @@ class Connect extends Trap<number> {
 
 /** A socket that is not connected yet. */
 class Connecting extends Descriptor {
+  connected = false;
   private readonly attempt: Connect;
 
   constructor(fd: number, attempt: Connect) {
@@ -205,6 +207,9 @@ class Connecting extends Descriptor {
 
   override get owned(): boolean {
     return true;
+  }
+  override get passes(): boolean {
+    return this.connected;
   }
   override get actingFor(): Task {
     return this.attempt.task;
