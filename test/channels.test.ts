@@ -1,6 +1,7 @@
 // The channels of node:diagnostics_channel: what they say, that they are quiet when nobody listens, and that the trace goes on beside them.
 
 import { channel, subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { run, sleep, spawn, tcp } from '../src/index.ts';
@@ -49,6 +50,27 @@ test('descriptors are told when they are opened, ready and closed', async () => 
   const numbers = opened!.map(({ fd }) => fd);
   expect(new Set(closed!.map(({ fd }) => fd))).toEqual(new Set(numbers));
   for (const fd of numbers) expect(ready!.some((message) => message.fd === fd)).toBe(true);
+});
+
+test('a subscriber may close a descriptor that is told to be ready: what was to follow does not reach it, or its successor', async () => {
+  const controller = new AbortController();
+  let successor = -1;
+  await run(async () => {
+    const listener = await tcp.listen();
+    const take = (message: unknown): void => {
+      if ((message as { fd: number }).fd === listener.fd || successor >= 0) return;
+      controller.abort(new Error('not wanted'));
+      successor = openSync('/dev/null', 'r');
+    };
+    subscribe('onewait:fd:ready', take);
+    onTestFinished(() => void unsubscribe('onewait:fd:ready', take));
+    const { port } = listener.address;
+    await expect(tcp.connect({ port, signal: controller.signal }).then()).rejects.toThrow('not wanted');
+    await sleep(1);
+    listener.close();
+  });
+  fstatSync(successor);
+  closeSync(successor);
 });
 
 test('tasks are told when they are spawned, suspended, resumed and ended, in both styles', async () => {

@@ -1486,6 +1486,17 @@ describe('a peer that', () => {
     }
   });
 
+  both('is gone before we write is told by flush also when the stream was destroyed', function* () {
+    const [conn, peer] = yield* withPeer();
+    const gone = new Promise((resolve) => peer.once('close', resolve));
+    peer.resetAndDestroy();
+    yield* on(gone);
+    yield* on(conn.write('x'));
+    conn.destroy();
+    expect(yield* thrownBy(() => conn.flush())).toMatchObject({ code: expect.stringMatching(/^(EPIPE|ECONNRESET)$/) });
+    yield* on(conn.flush());
+  });
+
   both('is gone with writes queued is told when we close, and the descriptor is closed all the same', function* () {
     const before = descriptors().size;
     const [conn, peer] = yield* withPeer({ highWaterMark: 32 * 1024 * KIB });
