@@ -784,8 +784,9 @@ describe('when nothing happens any more after a busy time', () => {
 
   // With none of them V8 would forget compiled code for next to nothing (native/quiet.h).
   test.each([
-    ['is collected where some wait, and once more, for what the first time has emptied', 20, 2],
-    ['is left alone where hardly any do', 10, 0],
+    // V8 passes over the second request while it still works on the first, which a busy machine can make it do for seconds.
+    ['is collected where some wait, and once more, for what the first time has emptied', 20, [1, 2]],
+    ['is left alone where hardly any do', 10, [0]],
   ])('a little garbage %s', async (_, waiting, collections) => {
     const flags = [
       'sh',
@@ -827,6 +828,6 @@ describe('when nothing happens any more after a busy time', () => {
     const [before, after] = stdout.split('busy true\n');
     expect(code).toBe(0);
     expect(before).toBeDefined();
-    expect(after!.match(/\[IncrementalMarking\] Start \(/g)?.length ?? 0).toBe(collections);
+    expect(collections).toContain(after!.match(/\[IncrementalMarking\] Start \(/g)?.length ?? 0);
   });
 });
