@@ -56,6 +56,8 @@ export interface Verdict {
   readonly whyInvalid: string | null;
   /** Whether taking it again could help. */
   readonly repeat: boolean;
+  /** Whether an open loop asked for more than the generator could make. */
+  readonly limitedByGenerator?: boolean;
 }
 
 export interface Sample extends Window, Verdict {
@@ -82,32 +84,31 @@ export const LATEST_MICROS = 100;
  * time that they were asked.
  */
 export function exceedsGenerator(
-  samples: ReadonlyArray<Pick<Sample, 'server' | 'pacing' | 'generatorBusy'>>,
+  samples: ReadonlyArray<Pick<Sample, 'server' | 'limitedByGenerator'>>,
   servers: readonly string[],
 ): boolean {
   const limited = servers.filter((name) => {
     const own = samples.filter(({ server }) => server === name);
-    return own.length > 0 && own.every(isLimit);
+    return own.length > 0 && own.every(({ limitedByGenerator }) => limitedByGenerator);
   });
   return limited.length > servers.length / 2;
 }
-
-const isLimit = ({ pacing, generatorBusy }: Pick<Sample, 'pacing' | 'generatorBusy'>): boolean =>
-  pacing !== null &&
-  (generatorBusy >= BUSY_ENOUGH ||
-    (pacing.achievedRate >= ON_TIME * pacing.intendedRate && pacing.lateMicrosP99 > LATEST_MICROS));
 
 function judgePacing(pacing: Pacing, roundTrips: number, generatorBusy: number): Verdict {
   const { intendedRate, achievedRate, lateMicrosP99, disturbed = 0 } = pacing;
   const no = (whyInvalid: string, repeat: boolean): Verdict => ({ valid: false, whyInvalid, repeat });
   const rates = `answered ${whole(achievedRate)} of ${whole(intendedRate)} messages per second`;
-  if (generatorBusy >= BUSY_ENOUGH) return no(`${rates}: the generator had no time to spare`, false);
+  if (generatorBusy >= BUSY_ENOUGH)
+    return { ...no(`${rates}: the generator had no time to spare`, false), limitedByGenerator: true };
   if (achievedRate < ON_TIME * intendedRate) return no(`${rates}: the server missed the rate`, true);
   if (lateMicrosP99 > LATEST_MICROS)
-    return no(
-      `a hundredth of the messages were sent ${whole(lateMicrosP99)} µs late or later: the generator was the limit`,
-      true,
-    );
+    return {
+      ...no(
+        `a hundredth of the messages were sent ${whole(lateMicrosP99)} µs late or later: the generator was the limit`,
+        true,
+      ),
+      limitedByGenerator: true,
+    };
   if (disturbed > MOST_DISTURBED * roundTrips)
     return no(
       `the machine took the cores away while ${whole(disturbed)} of ${whole(roundTrips)} messages were under way`,

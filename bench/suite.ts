@@ -206,8 +206,8 @@ const LATENCY: Suite = {
   demand: 'on-time',
   stages: (effort) => {
     const [capacity] = closedLoop([shapeOf()], effort, { rounds: 3 });
-    const roundsAt = ({ share }: Pace) =>
-      (effort === 'quick' ? 3 : share === 0.5 ? 5 : 3) * (effort === 'full' ? 2 : 1);
+    // Half of a capacity is what is quoted.
+    const roundsAt = ({ share }: Pace) => (share === 0.5 && effort !== 'quick' ? 5 : 3) * (effort === 'full' ? 2 : 1);
     return [
       capacity!,
       ...(effort === 'quick' ? QUICK_PACES : PACES).map((pace) => ({

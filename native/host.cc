@@ -17,7 +17,7 @@ constexpr int kMaxTurns = 64;
 // Fewer batches have not made enough garbage to wake up for.
 constexpr int kBusyBatches = 100;
 constexpr double kQuietMs = 5000;
-// A collection of some hundred MiB is over by then.
+// Long enough for a collection of some MiB: V8 passes over a request while it works on one.
 constexpr double kStillMs = 2000;
 
 }  // namespace

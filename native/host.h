@@ -31,7 +31,7 @@ class HostClient {
  public:
   /** Looks up the memory of page and slab. */
   virtual void before_wait() = 0;
-  /** Nothing has happened for some seconds, and much before that; or `still` nothing has, since it said that it should be told again. */
+  /** Nothing has happened for some seconds, and much before that; or `still` nothing has, since it answered that it wants to be told once more. */
   virtual bool quiet(bool still) = 0;
 
  protected:
@@ -79,7 +79,7 @@ class Host {
   uv_poll_t* timer_poll_ = nullptr;  // libuv's, in the first busy time
   int batches_ = 0;  // since nothing happened for some time; no more are counted than make a busy time
   double last_batch_ms_ = 0;
-  bool quiet_ = false;  // the client was told, and is to be told again
+  bool quiet_ = false;  // the client was told, and wants to be told once more
   std::shared_ptr<Host*> cell_;
   napi_ref receiver_ = nullptr;
   napi_ref dispatch_ = nullptr;

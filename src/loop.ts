@@ -44,8 +44,8 @@ export interface QueuedSend {
 }
 
 /**
- * A descriptor that the loop watches, and who waits for it. A stream or a listener of ours is one, or what becomes a stream, and is told what happens on it; all others
- * only have waiters.
+ * A descriptor that the loop watches, and who waits for it. A stream or a listener of ours is one, and so is what becomes a stream: they are told
+ * what happens on it. All others only have waiters.
  */
 export class Descriptor {
   /** Its number, also when it is closed. @internal */
@@ -68,7 +68,7 @@ export class Descriptor {
     return false;
   }
   /** Whether its number is for another of ours to take over, with whoever waits: it has become a stream's. @internal */
-  get passes(): boolean {
+  get handsOver(): boolean {
     return false;
   }
   /** Whether it is a listening socket. @internal */
@@ -334,7 +334,7 @@ export class Loop {
   attach(descriptor: Descriptor): void {
     // The number may have been closed behind our back while somebody waited on it.
     const stale = this.descriptors[descriptor.number];
-    if (stale?.passes) {
+    if (stale?.handsOver) {
       descriptor.generation = stale.generation;
       descriptor.interest = stale.interest;
       descriptor.waiters = stale.waiters;

@@ -228,27 +228,22 @@ describe('what counts', () => {
   });
 
   test('a rate is more than the generator can make when it was the limit with most servers, each time', () => {
-    const taken = (server: string, difference: object) => ({
-      server,
-      generatorBusy: 0.5,
-      pacing,
-      ...difference,
-    });
+    const take = (server: string, difference: object, paced: object = {}) => {
+      const open = { ...window, ...difference, pacing: { ...pacing, ...paced } };
+      return { server, ...judge(open, shapeOf(), true, 'on-time') };
+    };
     const servers = ['a', 'b', 'c'];
     const busy = { generatorBusy: 0.99 };
-    const late = { pacing: { ...pacing, lateMicrosP99: 200 } };
-    const missed = { pacing: { ...late.pacing, achievedRate: 900 } };
-    expect(exceedsGenerator([taken('a', busy), taken('b', late), taken('c', {})], servers)).toBe(true);
-    expect(exceedsGenerator([taken('a', busy), taken('b', missed), taken('c', missed)], servers)).toBe(false);
-    expect(exceedsGenerator([taken('a', busy), taken('b', {}), taken('c', {})], servers)).toBe(false);
-    const oncePossible = [taken('a', busy), taken('a', {}), taken('b', busy), taken('c', {})];
+    const late = { lateMicrosP99: 200 };
+    const missed = { ...late, achievedRate: 900 };
+    expect(exceedsGenerator([take('a', busy), take('b', {}, late), take('c', {})], servers)).toBe(true);
+    expect(exceedsGenerator([take('a', busy), take('b', {}, missed), take('c', {}, missed)], servers)).toBe(false);
+    expect(exceedsGenerator([take('a', busy), take('b', {}), take('c', {})], servers)).toBe(false);
+    const oncePossible = [take('a', busy), take('a', {}), take('b', busy), take('c', {})];
     expect(exceedsGenerator(oncePossible, servers)).toBe(false);
-    expect(
-      exceedsGenerator(
-        servers.map((name) => taken(name, { ...busy, pacing: null })),
-        servers,
-      ),
-    ).toBe(false);
+    const closedLoop = { ...window, serverBusy: 0.9, generatorBusy: 0.99 };
+    const taken = servers.map((server) => ({ server, ...judge(closedLoop, shapeOf(), true) }));
+    expect(exceedsGenerator(taken, servers)).toBe(false);
   });
 
   test('where waiting is what is compared, a server may wait, unless the other core is why', () => {

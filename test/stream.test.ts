@@ -37,8 +37,8 @@ function pattern(length: number): Buffer {
 }
 
 /** Whether a write waits for the peer to read, and not only for the end of the turn. */
-function isStuck({ sent }: Stream): boolean {
-  return sent?.writer?.queued === false;
+function isStuck({ outgoing }: Stream): boolean {
+  return outgoing?.writer?.queued === false;
 }
 
 /** Starts a writer that gets stuck because nobody reads. */

@@ -226,7 +226,7 @@ class Write extends Trap<void> implements QueuedSend {
     const joins = this.begun !== RACED && types.isUint8Array(rest) && rest.length > 0 && stream.backlogLength === 0;
     this.queued = joins && stream.loop.submitSend(this);
     if (this.queued) {
-      stream.sending().writer = this;
+      stream.ensureOutgoing().writer = this;
       return;
     }
     // Bytes queued earlier go first; whatever of them stays behind is then the backlog.
@@ -302,7 +302,7 @@ class Write extends Trap<void> implements QueuedSend {
       return;
     }
     stream.loop.watch(stream, EVENT_WRITE);
-    stream.sending().writer = this;
+    stream.ensureOutgoing().writer = this;
   }
 
   protected override undo(): void {
@@ -335,10 +335,10 @@ class Flush extends Trap<void> {
     stream.loop.flush();
     stream.throwWriteError();
     if (stream.flushed || stream.closed) this.succeed(undefined);
-    else stream.sending().flushers.push(this);
+    else stream.ensureOutgoing().flushers.push(this);
   }
   protected override undo(): void {
-    const { flushers } = this.stream.sending();
+    const { flushers } = this.stream.ensureOutgoing();
     flushers.splice(flushers.indexOf(this), 1);
   }
   override describe(): string {
@@ -353,7 +353,7 @@ class Flush extends Trap<void> {
 }
 
 /** What a stream has to remember of what is written to it: nothing, while it is written to little by little, its peer reads, and nobody records that. */
-class Sending {
+class Outgoing {
   /** Whose write is under way. */
   writer: Write | null = null;
   readonly flushers: Flush[] = [];
@@ -376,7 +376,7 @@ export class Stream extends Descriptor {
   /** Nothing more will come. @internal */
   ended = false;
   /** @internal */
-  sent: Sending | null = null;
+  outgoing: Outgoing | null = null;
   /** What a generator reads chunks with. @internal */
   chunks: ReadChunk | null = null;
 
@@ -521,8 +521,8 @@ export class Stream extends Descriptor {
         yield* new Flush(stream, signal);
         stream.loop.flush();
       } while (!stream.flushed && !stream.closed);
-      if (stream.sent?.ended || stream.closed) return;
-      stream.sending().ended = true;
+      if (stream.outgoing?.ended || stream.closed) return;
+      stream.ensureOutgoing().ended = true;
       const result = native.shutdown(stream.number);
       if (result < 0) throw stream.error('shutdown', result);
     });
@@ -538,7 +538,7 @@ export class Stream extends Descriptor {
     const stream = this;
     return compose('close', function* () {
       if (stream.closed) return;
-      if (stream.sent?.writer?.queued) stream.loop.flush();
+      if (stream.outgoing?.writer?.queued) stream.loop.flush();
       stream.state = 'closing';
       stream.wakeReader();
       stream.wakeWriter();
@@ -558,8 +558,8 @@ export class Stream extends Descriptor {
     this.state = 'closed';
     this.wakeReader();
     this.wakeWriter();
-    for (const flusher of this.sent?.flushers.splice(0) ?? []) flusher.fail(this.closedError('flush'));
-    if (this.sent !== null) this.sent.backlog = null;
+    for (const flusher of this.outgoing?.flushers.splice(0) ?? []) flusher.fail(this.closedError('flush'));
+    if (this.outgoing !== null) this.outgoing.backlog = null;
     this.input = this.chunks = null;
     native.close(this.number);
     this.loop.observer?.close(this.number);
@@ -585,7 +585,7 @@ export class Stream extends Descriptor {
     this.check('read from');
     trap.task.resource = this;
     if (this.reader !== null && this.reader !== trap) throw this.busy('read from', this.reader.task, trap.task);
-    if (this.sent !== null) this.throwWriteError();
+    if (this.outgoing !== null) this.throwWriteError();
     if (this.input !== null && this.input.length > 0) return this.input;
     if (this.readError !== null) this.throwReadError();
     return null;
@@ -651,48 +651,48 @@ export class Stream extends Descriptor {
   beginWrite(trap: Write): void {
     this.check('write to');
     trap.task.resource = this;
-    if (this.loop.observer !== null) this.sending().lastWriter = trap.task;
-    const { sent } = this;
-    if (sent === null) return;
-    if (sent.writer?.queued) this.loop.flush();
-    if (sent.writer !== null) throw this.busy('write to', sent.writer.task, trap.task);
+    if (this.loop.observer !== null) this.ensureOutgoing().lastWriter = trap.task;
+    const { outgoing } = this;
+    if (outgoing === null) return;
+    if (outgoing.writer?.queued) this.loop.flush();
+    if (outgoing.writer !== null) throw this.busy('write to', outgoing.writer.task, trap.task);
     this.throwWriteError();
-    if (sent.ended) throw this.shutDown();
+    if (outgoing.ended) throw this.shutDown();
   }
 
   /** From now on there is something to remember. @internal */
-  sending(): Sending {
-    this.sent ??= new Sending();
-    return this.sent;
+  ensureOutgoing(): Outgoing {
+    this.outgoing ??= new Outgoing();
+    return this.outgoing;
   }
 
   /** @internal */
   writerDone(): void {
-    if (this.sent !== null) this.sent.writer = null;
+    if (this.outgoing !== null) this.outgoing.writer = null;
   }
 
   /** @internal */
   get backlogLength(): number {
-    return this.sent === null || this.sent.backlog === null ? 0 : this.sent.backlog.length;
+    return this.outgoing === null || this.outgoing.backlog === null ? 0 : this.outgoing.backlog.length;
   }
 
   /** The kernel has everything. @internal */
   get flushed(): boolean {
-    return this.sent === null || (this.sent.writer === null && this.backlogLength === 0);
+    return this.outgoing === null || (this.outgoing.writer === null && this.backlogLength === 0);
   }
 
   /** @internal */
   settleFlushers(): void {
-    if (this.sent !== null && this.flushed)
-      for (const flusher of this.sent.flushers.splice(0)) flusher.succeed(undefined);
+    if (this.outgoing !== null && this.flushed)
+      for (const flusher of this.outgoing.flushers.splice(0)) flusher.succeed(undefined);
   }
 
   /** @internal */
   enqueue(data: Uint8Array): void {
     this.loop.watch(this, EVENT_WRITE);
-    const sending = this.sending();
-    sending.backlog ??= new ByteQueue();
-    sending.backlog.push(data);
+    const outgoing = this.ensureOutgoing();
+    outgoing.backlog ??= new ByteQueue();
+    outgoing.backlog.push(data);
   }
 
   /** Offers bytes to the kernel: how many it took. @internal */
@@ -714,9 +714,9 @@ export class Stream extends Descriptor {
   }
 
   private takeWriteError(): Error | null {
-    if (this.sent === null || this.sent.error === null) return null;
-    const { error } = this.sent;
-    this.sent.error = null;
+    if (this.outgoing === null || this.outgoing.error === null) return null;
+    const { error } = this.outgoing;
+    this.outgoing.error = null;
     return error;
   }
 
@@ -743,7 +743,7 @@ export class Stream extends Descriptor {
 
   /** @internal */
   override get actingFor(): Task | null {
-    return (this.reader ?? this.sent?.writer ?? this.sent?.flushers[0])?.task ?? null;
+    return (this.reader ?? this.outgoing?.writer ?? this.outgoing?.flushers[0])?.task ?? null;
   }
 
   /** @internal */
@@ -764,10 +764,10 @@ export class Stream extends Descriptor {
 
   /** @internal */
   override onWritable(): boolean {
-    const { sent } = this;
-    if (sent === null) return false;
-    const { backlog } = sent;
-    if (sent.lastWriter !== null) this.loop.observer?.onBehalfOf(sent.lastWriter);
+    const { outgoing } = this;
+    if (outgoing === null) return false;
+    const { backlog } = outgoing;
+    if (outgoing.lastWriter !== null) this.loop.observer?.onBehalfOf(outgoing.lastWriter);
     try {
       while (backlog !== null && backlog.length > 0) {
         const data = backlog.peek();
@@ -775,7 +775,7 @@ export class Stream extends Descriptor {
         backlog.skip(count);
         if (count < data.length) break;
       }
-      sent.writer?.proceed();
+      outgoing.writer?.proceed();
     } catch (error) {
       this.writeFailed(error as Error);
       return false;
@@ -786,7 +786,7 @@ export class Stream extends Descriptor {
 
   /** @internal */
   override onUnwritten(written: number, rest: Uint8Array): void {
-    const writer = this.sent?.lastWriter ?? null;
+    const writer = this.outgoing?.lastWriter ?? null;
     if (writer !== null) this.loop.observer?.onBehalfOf(writer);
     if (written < 0) this.writeFailed(this.error('write', written));
     else this.enqueue(rest);
@@ -801,15 +801,15 @@ export class Stream extends Descriptor {
   private writesAtOnce(data: Uint8Array): boolean {
     const task = currentTask();
     if (this.state !== 'open' || data.length > SMALL_WRITE) return false;
-    const { sent } = this;
-    if (sent !== null && (!this.flushed || sent.error !== null || sent.ended)) return false;
+    const { outgoing } = this;
+    if (outgoing !== null && (!this.flushed || outgoing.error !== null || outgoing.ended)) return false;
     if (task.cancelled !== null) return false;
     if (!task.mayRunOn()) {
       task.endShare(); // `Write` will ask again, and must hear the same
       return false;
     }
     task.resource = this;
-    if (this.loop.observer !== null) this.sending().lastWriter = task;
+    if (this.loop.observer !== null) this.ensureOutgoing().lastWriter = task;
     return this.loop.submitWrite(this, data, task);
   }
 
@@ -836,12 +836,12 @@ export class Stream extends Descriptor {
   }
 
   private writeFailed(error: Error): void {
-    const sending = this.sending();
-    sending.backlog = null;
-    const { writer } = sending;
-    sending.writer = null;
-    const flushers = sending.flushers.splice(0);
-    if (writer === null && flushers.length === 0) sending.error = error;
+    const outgoing = this.ensureOutgoing();
+    outgoing.backlog = null;
+    const { writer } = outgoing;
+    outgoing.writer = null;
+    const flushers = outgoing.flushers.splice(0);
+    if (writer === null && flushers.length === 0) outgoing.error = error;
     writer?.fail(error);
     for (const flusher of flushers) flusher.fail(error);
   }
@@ -857,7 +857,7 @@ export class Stream extends Descriptor {
   }
 
   private wakeWriter(): void {
-    const writer = this.sent?.writer;
+    const writer = this.outgoing?.writer;
     this.writerDone();
     writer?.fail(this.closedError('write to'));
   }

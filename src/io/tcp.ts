@@ -208,7 +208,7 @@ class Connecting extends Descriptor {
   override get owned(): boolean {
     return true;
   }
-  override get passes(): boolean {
+  override get handsOver(): boolean {
     return this.connected;
   }
   override get actingFor(): Task {
