@@ -809,7 +809,7 @@ describe('when nothing happens any more after a busy time', () => {
          }
          for (let i = 0; i < ${times}; i++) {
            const held = [];
-           for (let n = 0; n < 50 || young() < 2; n++) {
+           for (let n = 0; n < i * 50 || young() < 2; n++) {
              for (let j = 0; j < 1000; j++) held.push({ j });
              yield* yieldNow();
            }
