@@ -82,6 +82,8 @@ export interface Driver {
   submitRead(fd: number, length: number, task: number): boolean;
   /** Copies `data` and queues it. False when there is no room: flush first. */
   submitWrite(fd: number, data: Uint8Array, task: number): boolean;
+  /** Whether a write to this descriptor is queued. */
+  hasWrite(fd: number): boolean;
   /** Whether writes or reads wait for the next flush. */
   readonly pending: boolean;
   /** Carries out what is queued; returns how many writes were left unfinished. */
@@ -216,6 +218,13 @@ export class NativeDriver implements Driver {
     this.out.set(data, offset);
     this.#outUsed = offset + length;
     return true;
+  }
+
+  hasWrite(fd: number): boolean {
+    const submissions = this.#submissions;
+    for (let at = 0; at < this.#head[SUBMISSIONS]! * SUBMISSION; at += SUBMISSION)
+      if (submissions[at] === SUBMIT_WRITE && submissions[at + 1] === fd) return true;
+    return false;
   }
 
   flush(): number {

@@ -56,8 +56,6 @@ export class Descriptor {
   interest = 0;
   /** Tasks in `readable(fd)` and `writable(fd)`, first in first out: one event wakes one of them. Most descriptors never have any. @internal */
   waiters: { readonly readers: Trap<void>[]; readonly writers: Trap<void>[] } | null = null;
-  /** The flush that its last queued write leaves with. @internal */
-  queuedIn = -1;
 
   constructor(number: number) {
     this.number = number;
@@ -128,8 +126,6 @@ export class Loop {
   /** How many waits the turn has ended. */
   private woken = 0;
   private sends: QueuedSend[] = [];
-  /** How many times what is queued has left: each turn begins so. */
-  private flushes = 0;
 
   constructor(driver: Driver, blocking: boolean) {
     this.driver = driver;
@@ -152,7 +148,6 @@ export class Loop {
     this.ranSome = false;
     this.woken = 0;
     this.waking = true;
-    this.flushes++;
     if (subscribed() !== this.publishing) observe(this);
     this.observer?.turn();
     try {
@@ -248,8 +243,8 @@ export class Loop {
 
   // --- tasks --------------------------------------------------------------------------------------------------------------
 
-  spawn<T>(main: Main<T>, name: string | undefined, group: TaskGroup, shielded = false): Task<T> {
-    const task = new Task<T>(this, ++this.taskIds, main, name, group, shielded);
+  spawn<T>(main: Main<T>, name: string | undefined, group: TaskGroup): Task<T> {
+    const task = new Task<T>(this, ++this.taskIds, main, name, group);
     group.tasks.add(task as unknown as Task);
     this.observer?.spawn(task as unknown as Task, currentTask());
     this.enqueue(task);
@@ -459,12 +454,9 @@ export class Loop {
    * what is left comes before this.
    */
   submitWrite(descriptor: Descriptor, data: Uint8Array, task: Task): boolean {
-    if (!this.driver.submitWrite(descriptor.number, data, task.id)) {
-      this.flush();
-      return false;
-    }
-    descriptor.queuedIn = this.flushes;
-    return true;
+    if (this.driver.submitWrite(descriptor.number, data, task.id)) return true;
+    this.flush();
+    return false;
   }
 
   /**
@@ -486,7 +478,6 @@ export class Loop {
   /** Sends what is queued now. */
   flush(): void {
     if (this.driver.pending) {
-      this.flushes++;
       this.driver.flush();
       this.takeUnwritten();
     }
@@ -510,8 +501,8 @@ export class Loop {
   }
 
   /** Sends what is queued for this descriptor, so that what follows cannot overtake it. */
-  flushBefore(descriptor: Descriptor): void {
-    if (descriptor.queuedIn === this.flushes) this.flush();
+  flushBefore(fd: number): void {
+    if (this.driver.hasWrite(fd)) this.flush();
   }
 
   private takeUnwritten(): void {

@@ -111,6 +111,11 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     return this.state === PENDING;
   }
 
+  /** Whether it is its task's generator itself that waits for it. @internal */
+  get stepped(): boolean {
+    return this.waiter === this.task;
+  }
+
   get succeeded(): boolean {
     return this.state === SUCCEEDED;
   }
@@ -173,13 +178,14 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     else waiter.settled(this);
   }
 
-  /** Resolves the promise of a started trap. @internal */
+  /** Resolves the promise of a started trap, or steps the generator that waits for it. @internal */
   run(): void {
-    const { waiter } = this;
-    if (typeof waiter !== 'function') return; // taken over, or back, since
-    const { observer } = this.task.loop;
-    if (observer !== null) observer.resume(this.task, this as Trap);
-    waiter(this.state === SUCCEEDED ? this.value : Promise.reject(this.value));
+    const { waiter, task } = this;
+    if (typeof waiter !== 'function' && waiter !== task) return; // taken over, or back, since
+    const { observer } = task.loop;
+    if (observer !== null) observer.resume(task, this as Trap);
+    if (waiter === task) task.run();
+    else (waiter as Resolver)(this.state === SUCCEEDED ? this.value : Promise.reject(this.value));
   }
 
   // --- await --------------------------------------------------------------------------------------------------------------

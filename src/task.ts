@@ -48,8 +48,6 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   readonly group: TaskGroup;
   /** The error that its waits throw since it was cancelled. @internal */
   cancelled: Cancelled | null = null;
-  /** Cancellation from outside stops here. @internal */
-  readonly shielded: boolean;
   /** Operations that it made and has not waited for. @internal */
   unused = 0;
   /** The stream that it used last: named in the report and closed when it fails and nobody joined it. @internal */
@@ -63,17 +61,15 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
   private pending: Trap | Set<Trap> | null = null;
   private joiners: Join<T>[] | null = null;
   private joined = false;
-  private taken: Trap | null = null;
   private share = SHARE;
 
-  constructor(loop: Loop, id: number, main: Main<T>, name: string | undefined, group: TaskGroup, shielded = false) {
+  constructor(loop: Loop, id: number, main: Main<T>, name: string | undefined, group: TaskGroup) {
     super();
     this.loop = loop;
     this.id = id;
     this.content = main;
     this.name = name ?? ((typeof main === 'function' && main.name) || 'task');
     this.group = group;
-    this.shielded = shielded;
   }
 
   get state(): TaskState {
@@ -147,8 +143,8 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
 
   /** Its generator's trap is settled. @internal */
   settled(trap: Trap): void {
-    if (this.loop.observer !== null) this.taken = trap;
-    this.loop.enqueue(this);
+    // Who looks on wants to know what it was.
+    this.loop.enqueue(this.loop.observer === null ? this : trap);
   }
 
   /** It waits for one more thing. @internal */
@@ -272,10 +268,6 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
 
   private step(foreign: unknown = undefined): void {
     const generator = this.content as Coroutine<T>;
-    if (this.taken !== null) {
-      this.loop.observer?.resume(this.self, this.taken);
-      this.taken = null;
-    }
     const before = setStepping(this.self);
     let result: IteratorResult<Trap, T>;
     try {

@@ -141,6 +141,9 @@ export class SimulatedDriver implements Driver {
   submitWrite(): boolean {
     throw new Error('simulated descriptors take no writes');
   }
+  hasWrite(): boolean {
+    return false;
+  }
   send(): number[] {
     throw new Error('simulated descriptors take no writes');
   }

@@ -42,6 +42,10 @@ abstract class ReadTrap<T> extends Trap<T> {
   abstract finished(): void;
   /** Readable, and no read was armed. */
   abstract readable(): void;
+  /** Makes it as good as new, for the next chunk of a generator that takes one after the other. False when it cannot be. */
+  again(): boolean {
+    return false;
+  }
 
   protected override undo(): void {
     this.stream.readerLeft();
@@ -84,13 +88,8 @@ class ReadChunk extends ReadTrap<Uint8Array | null> {
     this.succeed(null);
   }
   override readable(): void {}
-  protected override iterate(): this {
-    super.iterate();
-    this.stream.chunks = this;
-    return this;
-  }
-  /** For the next chunk of a generator that takes one after the other: to make a trap for each would have V8 collect half as often again. */
-  again(): boolean {
+  /** To make a trap for each chunk would have V8 collect half as often again. */
+  override again(): boolean {
     return this.renew();
   }
   protected override giveBack(): void {
@@ -230,7 +229,7 @@ class Write extends Trap<void> implements QueuedSend {
       return;
     }
     // Bytes queued earlier go first; whatever of them stays behind is then the backlog.
-    stream.loop.flushBefore(stream);
+    stream.loop.flushBefore(stream.number);
     stream.throwWriteError();
     if (stream.backlogLength === 0) this.send();
     this.settleOrWait();
@@ -373,19 +372,17 @@ export class Stream extends Descriptor {
   readonly loop: Loop;
   /** @internal */
   readonly highWaterMark: number;
-  /** Nothing more will come. @internal */
-  ended = false;
+  /** Nothing more will come; an error is to be thrown first. @internal */
+  ended: boolean | Error = false;
   /** @internal */
   outgoing: Outgoing | null = null;
-  /** What a generator reads chunks with. @internal */
-  chunks: ReadChunk | null = null;
 
   private state: 'open' | 'closing' | 'closed' = 'open';
+  /** Who waits for bytes; when nobody does, what a generator has read a chunk with, and will read the next one with. */
   private reader: ReadTrap<unknown> | null = null;
   private input: ByteQueue | null = null;
-  private readError: Error | null = null;
-  private local: SocketAddress | undefined;
-  private remote: SocketAddress | undefined;
+  /** As far as anybody has asked for them. */
+  private names: { local?: SocketAddress | undefined; remote?: SocketAddress | undefined } | null = null;
 
   /** @internal */
   constructor(loop: Loop, fd: number, highWaterMark: number) {
@@ -402,14 +399,16 @@ export class Stream extends Descriptor {
 
   /** Our end: { address, family, port }; undefined once it is closed. */
   get localAddress(): SocketAddress | undefined {
-    this.local ??= this.name(false);
-    return this.local;
+    this.names ??= {};
+    this.names.local ??= this.name(false);
+    return this.names.local;
   }
 
   /** The peer's end; undefined when it was gone before anybody asked. */
   get remoteAddress(): SocketAddress | undefined {
-    this.remote ??= this.name(true);
-    return this.remote;
+    this.names ??= {};
+    this.names.remote ??= this.name(true);
+    return this.names.remote;
   }
 
   get closed(): boolean {
@@ -422,7 +421,8 @@ export class Stream extends Descriptor {
    * @throws SystemError of recv(2), once: what follows is the end. BusyError, ClosedError, RangeError
    */
   read(max: number = MAX_READ, options?: WaitOptions): Operation<Uint8Array | null> {
-    if (max === MAX_READ && options === undefined && isStepping() && this.chunks?.again()) return this.chunks;
+    if (max === MAX_READ && options === undefined && isStepping() && this.reader?.again())
+      return this.reader as ReadChunk;
     const signal = options && signalOf(options);
     const trap =
       max === MAX_READ
@@ -560,7 +560,7 @@ export class Stream extends Descriptor {
     this.wakeWriter();
     for (const flusher of this.outgoing?.flushers.splice(0) ?? []) flusher.fail(this.closedError('flush'));
     if (this.outgoing !== null) this.outgoing.backlog = null;
-    this.input = this.chunks = null;
+    this.input = null;
     native.close(this.number);
     this.loop.observer?.close(this.number);
   }
@@ -584,10 +584,10 @@ export class Stream extends Descriptor {
   beginRead(trap: ReadTrap<unknown>): ByteQueue | null {
     this.check('read from');
     trap.task.resource = this;
-    if (this.reader !== null && this.reader !== trap) throw this.busy('read from', this.reader.task, trap.task);
+    if (this.reader?.pending && this.reader !== trap) throw this.busy('read from', this.reader.task, trap.task);
     if (this.outgoing !== null) this.throwWriteError();
     if (this.input !== null && this.input.length > 0) return this.input;
-    if (this.readError !== null) this.throwReadError();
+    if (this.ended instanceof Error) this.throwReadError(this.ended);
     return null;
   }
 
@@ -643,7 +643,7 @@ export class Stream extends Descriptor {
     // A reset takes the queued writes along: one error says both.
     this.takeWriteError();
     const error = this.error('read', result);
-    if (trap === null) this.readError = error;
+    if (trap === null) this.ended = error;
     else trap.fail(error);
   }
 
@@ -720,9 +720,8 @@ export class Stream extends Descriptor {
     return error;
   }
 
-  private throwReadError(): never {
-    const error = this.readError;
-    this.readError = null;
+  private throwReadError(error: Error): never {
+    this.ended = true;
     throw error;
   }
 
@@ -743,13 +742,13 @@ export class Stream extends Descriptor {
 
   /** @internal */
   override get actingFor(): Task | null {
-    return (this.reader ?? this.outgoing?.writer ?? this.outgoing?.flushers[0])?.task ?? null;
+    return (this.waitingReader ?? this.outgoing?.writer ?? this.outgoing?.flushers[0])?.task ?? null;
   }
 
   /** @internal */
   override onRead(result: number, memory: ArrayBuffer, offset: number): void {
-    const { reader } = this;
-    this.reader = null;
+    const reader = this.waitingReader;
+    if (result <= 0 || !reader?.stepped) this.reader = null;
     if (result <= 0) this.endOfRead(reader, result);
     else if (reader === null) this.unread(new Uint8Array(memory, offset, result));
     else reader.received(memory, offset, result);
@@ -757,7 +756,7 @@ export class Stream extends Descriptor {
 
   /** @internal */
   override onReadable(): boolean {
-    const { reader } = this;
+    const reader = this.waitingReader;
     reader?.readable();
     return reader !== null;
   }
@@ -811,6 +810,10 @@ export class Stream extends Descriptor {
     task.resource = this;
     if (this.loop.observer !== null) this.ensureOutgoing().lastWriter = task;
     return this.loop.submitWrite(this, data, task);
+  }
+
+  private get waitingReader(): ReadTrap<unknown> | null {
+    return this.reader?.pending ? this.reader : null;
   }
 
   private get buffered(): number {
