@@ -110,3 +110,10 @@ export class ClosedError extends OnewaitError {
 export const EAGAIN = -11;
 export const ECONNABORTED = -103;
 export const EMFILE = -24;
+
+/** Memory that was to stay as it is until an operation is done did not. */
+export function detachedMemory(what: string): TypeError {
+  return new TypeError(
+    `the memory to ${what} was detached or shrunk while the operation waited; leave it alone until it is done`,
+  );
+}

@@ -5,7 +5,7 @@ import { connect as netConnect, type Socket } from 'node:net';
 import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { race, run, type Stream, sleep, spawn, type Task, tcp, timeout, yieldNow } from '../src/index.ts';
+import { all, race, run, type Stream, sleep, spawn, type Task, tcp, timeout, yieldNow } from '../src/index.ts';
 import { native } from '../src/native.ts';
 import type { Discardable, Operation } from '../src/operation.ts';
 import { descriptors, needs, residentBytes, script } from './processes.ts';
@@ -648,6 +648,36 @@ describe('lines', () => {
 });
 
 describe('write', () => {
+  test('by generators, small and one after the other, is one operation again and again, whichever their streams', async () => {
+    await run(function* () {
+      const listener = yield* tcp.listen();
+      const { port } = listener.address;
+      const [a, b] = [yield* tcp.connect({ port }), yield* tcp.connect({ port })];
+      const [peerOfA, peerOfB] = [yield* listener.accept(), yield* listener.accept()];
+      const one = a.write('1');
+      yield* one;
+      const two = b.write('2');
+      expect(two === one).toBe(true);
+      const three = a.write('3');
+      expect(three === two).toBe(false); // which has not begun
+      yield* three;
+      yield* two;
+      expect(() => two[Symbol.iterator]()).toThrow('already waited for');
+      const stopped = a.write('4', { signal: AbortSignal.abort() }) as Operation<void> & Discardable;
+      expect(stopped === two || stopped === three).toBe(false);
+      stopped.discard();
+      const large = a.write(pattern(5000));
+      expect(large === two || large === three).toBe(true);
+      yield* all([large, b.write('5')]);
+      expect(text(yield* peerOfA.readExactly(2))).toBe('13');
+      expect(Buffer.from(yield* peerOfA.readExactly(5000)).equals(pattern(5000))).toBe(true);
+      expect(text(yield* peerOfB.readExactly(2))).toBe('25');
+      const six = a.write('6');
+      expect(six === large).toBe(false); // whose outcome `all` has
+      yield* six;
+    });
+  });
+
   everywhere('keeps the order also where the queue is full and the kernel takes only a part of it', function* () {
     const [conn, peer] = yield* pair({ highWaterMark: 64 * 1024 * KIB });
     // The kernel has no room left ...

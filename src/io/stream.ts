@@ -12,359 +12,20 @@ import { compose } from '../compose.ts';
 import { currentTask, isStepping } from '../current.ts';
 import { MAX_READ, SMALL_WRITE } from '../driver.ts';
 import { BusyError, ClosedError, EAGAIN, systemError } from '../errors.ts';
-import { Descriptor, type Loop, type QueuedSend } from '../loop.ts';
+import { Descriptor, type Loop } from '../loop.ts';
 import { native, type SocketAddress } from '../native.ts';
-import { type Coroutine, DONE, type Operation, Trap, type Waiter } from '../operation.ts';
+import { type Coroutine, DONE, type Operation } from '../operation.ts';
 import { EVENT_READ, EVENT_WRITE } from '../selectors.ts';
 import type { Task } from '../task.ts';
 import { bytes, integer, signalOf, type WaitOptions } from '../validate.ts';
 import { ByteQueue } from './byte-queue.ts';
 import { iterate, type OperationIterator } from './iterate.ts';
+import { Fill, ReadAtMost, ReadChunk, ReadInto, type ReadTrap } from './reads.ts';
+import { Flush, Outgoing, Write, writeOf } from './writes.ts';
 
 /** Queued bytes above which a writer waits. */
 export const HIGH_WATER_MARK: number = 64 * 1024;
 const DEFAULT_LINE_LIMIT = 64 * 1024;
-const EMPTY = new Uint8Array(0);
-
-function detached(what: string): TypeError {
-  return new TypeError(
-    `the memory to ${what} was detached or shrunk while the operation waited; leave it alone until it is done`,
-  );
-}
-
-/** Who waits for bytes. It has no constructor, which would be one call more per read. */
-abstract class ReadTrap<T> extends Trap<T> {
-  abstract readonly stream: Stream;
-
-  /** An armed read is done. */
-  abstract received(memory: ArrayBuffer, offset: number, length: number): void;
-  /** The end of the stream. */
-  abstract finished(): void;
-  /** Readable, and no read was armed. */
-  abstract readable(): void;
-  /** Makes it as good as new, for the next chunk of a generator that takes one after the other. False when it cannot be. */
-  again(): boolean {
-    return false;
-  }
-
-  protected override undo(): void {
-    this.stream.readerLeft();
-  }
-  override describe(): string {
-    return `fd ${this.stream.fd} IN`;
-  }
-  override get fd(): number {
-    return this.stream.fd;
-  }
-  override get event(): number {
-    return EVENT_READ;
-  }
-}
-
-/** A chunk of what is there, read by the native turn. */
-class ReadChunk extends ReadTrap<Uint8Array | null> {
-  readonly stream: Stream;
-
-  constructor(stream: Stream, signal: AbortSignal | undefined) {
-    super(signal);
-    this.stream = stream;
-  }
-
-  protected get max(): number {
-    return MAX_READ;
-  }
-
-  protected override begin(): void {
-    const { stream } = this;
-    const buffered = stream.beginRead(this);
-    if (buffered !== null) this.succeed(buffered.take(Math.min(this.max, buffered.length)));
-    else if (stream.ended) this.succeed(null);
-    else stream.arm(this, this.max);
-  }
-  override received(memory: ArrayBuffer, offset: number, length: number): void {
-    this.succeed(new Uint8Array(memory, offset, length));
-  }
-  override finished(): void {
-    this.succeed(null);
-  }
-  override readable(): void {}
-  /** To make a trap for each chunk would have V8 collect half as often again. */
-  override again(): boolean {
-    return this.renew();
-  }
-  protected override giveBack(): void {
-    if (this.value !== null) this.stream.putBack(this.value as Uint8Array);
-  }
-}
-
-/** A chunk that must not be larger than somebody wants it. */
-class ReadAtMost extends ReadChunk {
-  private readonly most: number;
-
-  constructor(stream: Stream, most: number, signal: AbortSignal | undefined) {
-    super(stream, signal);
-    this.most = most;
-  }
-
-  protected override get max(): number {
-    return this.most;
-  }
-  override again(): boolean {
-    return false;
-  }
-}
-
-/** More bytes into the stream's own buffer, for those who look for something in them. True when there were some. */
-class Fill extends ReadTrap<boolean> {
-  readonly stream: Stream;
-
-  constructor(stream: Stream, signal: AbortSignal | undefined) {
-    super(signal);
-    this.stream = stream;
-  }
-
-  protected override begin(): void {
-    const { stream } = this;
-    stream.beginRead(this);
-    if (stream.ended) this.succeed(false);
-    else stream.arm(this, MAX_READ);
-  }
-  override received(memory: ArrayBuffer, offset: number, length: number): void {
-    this.stream.unread(new Uint8Array(memory, offset, length));
-    this.succeed(true);
-  }
-  override finished(): void {
-    this.succeed(false);
-  }
-  override readable(): void {}
-}
-
-/** Bytes straight into the caller's memory. */
-class ReadInto extends ReadTrap<number> {
-  readonly stream: Stream;
-  private readonly target: Uint8Array;
-
-  constructor(stream: Stream, target: Uint8Array, signal: AbortSignal | undefined) {
-    super(signal);
-    this.stream = stream;
-    this.target = target;
-  }
-
-  protected override begin(): void {
-    const { stream, target } = this;
-    const buffered = stream.beginRead(this);
-    if (target.length === 0) this.succeed(0);
-    else if (buffered !== null) {
-      const count = Math.min(target.length, buffered.length);
-      target.set(buffered.peek().subarray(0, count));
-      buffered.skip(count);
-      this.succeed(count);
-    } else if (stream.ended) this.succeed(0);
-    else stream.await(this);
-  }
-  override received(memory: ArrayBuffer, offset: number, length: number): void {
-    this.stream.unread(new Uint8Array(memory, offset, length));
-    if (!this.bereft()) this.begin();
-  }
-  override finished(): void {
-    this.succeed(0);
-  }
-  override readable(): void {
-    const { stream, target } = this;
-    if (this.bereft()) return;
-    stream.loop.observer?.onBehalfOf(this.task);
-    const result = native.recv(stream.fd, target, 0, target.length);
-    if (result === EAGAIN) return;
-    stream.readerDone();
-    if (result > 0) this.succeed(result);
-    else stream.endOfRead(this, result);
-  }
-
-  /** It never waits with room for nothing: whoever took its memory away meanwhile must not make 0 bytes, the end, of it. */
-  private bereft(): boolean {
-    if (this.target.length > 0) return false;
-    this.stream.readerDone();
-    this.fail(detached('read into'));
-    return true;
-  }
-}
-
-// How a write has begun.
-const PLAIN = 0;
-/** For the `await` style: it may be that nobody waits for it. */
-const STARTED = 1;
-/** One of several of which only the first is to happen: those that leave together all do. */
-const RACED = 2;
-
-/** Bytes for the kernel, or for the backlog while that is under the mark. */
-class Write extends Trap<void> implements QueuedSend {
-  private readonly stream: Stream;
-  private rest: Uint8Array;
-  /** It is to leave with the others of this turn. */
-  queued = false;
-  private begun: typeof PLAIN | typeof STARTED | typeof RACED = PLAIN;
-
-  constructor(stream: Stream, data: Uint8Array, signal: AbortSignal | undefined) {
-    super(signal);
-    this.stream = stream;
-    this.rest = data;
-  }
-
-  protected override begin(): void {
-    const { stream, rest } = this;
-    stream.beginWrite(this);
-    const isSmall = stream.backlogLength === 0 && rest.length <= SMALL_WRITE;
-    if (isSmall && stream.loop.submitWrite(stream, rest, this.task)) {
-      this.succeed(undefined);
-      return;
-    }
-    // Another thread could change shared memory under the kernel's hands.
-    if (types.isSharedArrayBuffer(rest.buffer)) this.rest = new Uint8Array(rest);
-    stream.throwWriteError();
-    // What native code would refuse (a proxy, say) must not be refused among others.
-    const joins = this.begun !== RACED && types.isUint8Array(rest) && rest.length > 0 && stream.backlogLength === 0;
-    this.queued = joins && stream.loop.submitSend(this);
-    if (this.queued) {
-      stream.ensureOutgoing().writer = this;
-      return;
-    }
-    // Bytes queued earlier go first; whatever of them stays behind is then the backlog.
-    stream.loop.flushBefore(stream.number);
-    stream.throwWriteError();
-    if (stream.backlogLength === 0) this.send();
-    this.settleOrWait();
-  }
-
-  due(): Uint8Array | null {
-    this.queued = false;
-    if (!this.pending || this.bereft()) return null;
-    if (this.stream.backlogLength === 0) return this.rest;
-    this.sent(0);
-    return null;
-  }
-  sent(result: number): void {
-    const { stream } = this;
-    if (!this.pending) return;
-    try {
-      this.advance(stream.taken(result));
-      if (this.rest.length > 0) stream.loop.observer?.onBehalfOf(this.task);
-      this.settleOrWait();
-    } catch (error) {
-      stream.writerDone();
-      this.fail(error);
-    }
-    stream.settleFlushers();
-  }
-
-  override promise(): Operation<void> {
-    this.begun = STARTED;
-    return super.promise();
-  }
-  override startFor(waiter: Waiter): void {
-    this.begun = RACED;
-    super.startFor(waiter);
-  }
-  /** What was started and is not waited for has happened, as far as its task can tell: its bytes are not lost with the task. */
-  override cancel(error: unknown): void {
-    if (this.begun === STARTED && this.queued) this.stream.loop.flush();
-    super.cancel(error);
-  }
-
-  /** The backlog has shrunk. @throws SystemError of send(2) */
-  proceed(): void {
-    if (this.queued || this.bereft()) return;
-    if (this.stream.backlogLength === 0) this.send();
-    this.settleOrWait();
-  }
-
-  private bereft(): boolean {
-    if (this.rest.length > 0) return false;
-    this.stream.writerDone();
-    this.fail(detached('write'));
-    return true;
-  }
-
-  private send(): void {
-    if (this.rest.length > 0) this.advance(this.stream.send(this.rest));
-  }
-
-  private advance(sent: number): void {
-    this.rest = sent === this.rest.length ? EMPTY : this.rest.subarray(sent);
-  }
-
-  private settleOrWait(): void {
-    const { stream, rest } = this;
-    if (rest.length === 0 || stream.backlogLength + rest.length <= stream.highWaterMark) {
-      stream.writerDone();
-      if (rest.length > 0) stream.enqueue(rest);
-      this.succeed(undefined);
-      return;
-    }
-    stream.loop.watch(stream, EVENT_WRITE);
-    stream.ensureOutgoing().writer = this;
-  }
-
-  protected override undo(): void {
-    this.stream.writerDone();
-    this.stream.settleFlushers();
-  }
-  override describe(): string {
-    return `fd ${this.stream.fd} OUT`;
-  }
-  override get fd(): number {
-    return this.stream.fd;
-  }
-  override get event(): number {
-    return EVENT_WRITE;
-  }
-}
-
-/** Waits until the kernel has everything that was written, by a write that is still under way too. */
-class Flush extends Trap<void> {
-  private readonly stream: Stream;
-
-  constructor(stream: Stream, signal: AbortSignal | undefined) {
-    super(signal);
-    this.stream = stream;
-  }
-
-  protected override begin(): void {
-    const { stream } = this;
-    this.task.resource = stream;
-    stream.loop.flush();
-    stream.throwWriteError();
-    if (stream.flushed || stream.closed) this.succeed(undefined);
-    else stream.ensureOutgoing().flushers.push(this);
-  }
-  protected override undo(): void {
-    const { flushers } = this.stream.ensureOutgoing();
-    flushers.splice(flushers.indexOf(this), 1);
-  }
-  override describe(): string {
-    return `fd ${this.stream.fd} OUT`;
-  }
-  override get fd(): number {
-    return this.stream.fd;
-  }
-  override get event(): number {
-    return EVENT_WRITE;
-  }
-}
-
-/** What a stream has to remember of what is written to it: nothing, while it is written to little by little, its peer reads, and nobody records that. */
-class Outgoing {
-  /** Whose write is under way. */
-  writer: Write | null = null;
-  readonly flushers: Flush[] = [];
-  /** What the kernel has not taken. */
-  backlog: ByteQueue | null = null;
-  /** Of a write that nobody waits for any more. */
-  error: Error | null = null;
-  /** It was shut down. */
-  ended = false;
-  /** Whose bytes are queued; known only while tracing. */
-  lastWriter: Task | null = null;
-}
 
 /** A connected stream socket. Made by `tcp.connect` and `Listener.accept`. */
 export class Stream extends Descriptor {
@@ -449,7 +110,7 @@ export class Stream extends Descriptor {
     const stream = this;
     return compose('readExactly', function* () {
       while (stream.buffered < n) yield* stream.fillFor(`${n} bytes`, signal);
-      return n === 0 ? EMPTY : stream.input!.take(n);
+      return n === 0 ? new Uint8Array(0) : stream.input!.take(n);
     });
   }
 
@@ -496,13 +157,14 @@ export class Stream extends Descriptor {
 
   /**
    * Writes all of `data`, and is done when the kernel has it or when it is queued under the high-water mark; above it the writer waits. The
-   * memory may be reused then. Strings are written as UTF-8.
+   * memory may be reused then. Strings are written as UTF-8. As with `read`, in a generator the operation of a write which is over may be that
+   * of another.
    * @throws SystemError of send(2), also of earlier writes; BusyError, ClosedError, TypeError
    */
   write(data: string | ArrayBufferView | ArrayBuffer, options?: WaitOptions): Operation<void> {
     const memory = bytes(data);
     const signal = options && signalOf(options);
-    if (isStepping()) return new Write(this, memory, signal);
+    if (isStepping()) return signal === undefined ? writeOf(this, memory) : new Write(this, memory, signal);
     return signal === undefined && this.writesAtOnce(memory) ? DONE : new Write(this, memory, signal).promise();
   }
 
