@@ -34,9 +34,9 @@ function changeLine(change: Change): string {
   return `${server}, ${shape}: ${what}${pair(before, after)} of ${reference} (${signed(after / before - 1)}), ${test}`;
 }
 
-function memoryLine({ server, connections, before, after }: Memory): string {
+function memoryLine({ server, connections, before, after, samplesBefore, samplesAfter }: Memory): string {
   const share = before === 0 ? '' : ` (${signed(after / before - 1)})`;
-  return `${server}, ${connectionsOf(connections)}, idle: ${whole(before)} -> ${whole(after)} bytes each${share}, measured once`;
+  return `${server}, ${connectionsOf(connections)}, idle: ${whole(before)} -> ${whole(after)} bytes each${share}, ${samplesBefore} and ${samplesAfter} samples`;
 }
 
 /** In the order in which they come. */
@@ -106,8 +106,8 @@ What is compared: each server with the reference of its suite (raw-epoll, say), 
 CPU time per round trip, p99 latency. Absolute figures of two runs are not compared, for machines have phases.
 
 A change is one if a rank test (Mann and Whitney, two-sided, exact for up to 100 samples in all) gives p < ${LEAST_LIKELY}, and the median
-changed by at least ${percent(LEAST_CHANGE)}. Memory per idle connection is measured once, so a change is a difference that is larger than runs of
-the same servers have. A process that is started anew may be a little faster or slower for as long as it lives, and no test of one run can
+changed by at least ${percent(LEAST_CHANGE)}. Memory per idle connection is measured a few times: a change is
+a difference that is larger than runs of the same servers have, if the samples of the one are all above those of the other. A process that is started anew may be a little faster or slower for as long as it lives, and no test of one run can
 see that: compare two runs of the same program to learn how much that is.
 
 Exit codes: 0, nothing got worse; 1, something did; 2, wrong usage, or a file that is no report.`;

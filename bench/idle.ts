@@ -16,6 +16,8 @@ export interface IdleSample {
   readonly connections: number;
   readonly established: number;
   readonly rssBytesPerConnection: number;
+  /** The same, each time that it was measured. */
+  readonly rssSamples: readonly number[];
   readonly kernelStackBytesPerConnection: number;
   readonly threads: number;
   /** CPU seconds per second, of the whole process. */
@@ -54,6 +56,13 @@ function kernelStackBytes(): number {
 function firstError({ process }: RunningServer, fields: Readonly<Record<string, unknown>>): string {
   const complaint = process.stderrTail.trim().split('\n').at(-1) ?? '';
   return `${String(fields.firstConnectionError)}${complaint === '' ? '' : `; it said: ${complaint}`}`;
+}
+
+/** What processes of one server needed, of which there is one at least: the one in the middle, or the first that had not all connections. */
+export function inTheMiddle(samples: readonly IdleSample[]): IdleSample {
+  const rising = [...samples].sort((a, b) => a.rssBytesPerConnection - b.rssBytesPerConnection);
+  const sample = samples.find(({ whyIncomplete }) => whyIncomplete !== null) ?? rising[(rising.length - 1) >> 1]!;
+  return { ...sample, rssSamples: rising.map(({ rssBytesPerConnection }) => rssBytesPerConnection) };
 }
 
 /** `settleSeconds`: how long nothing happens before the server is looked at. */
@@ -95,6 +104,7 @@ export function measureIdle(
       connections,
       established,
       rssBytesPerConnection: perConnection(last.rssBytes - first.rssBytes),
+      rssSamples: [perConnection(last.rssBytes - first.rssBytes)],
       kernelStackBytesPerConnection: perConnection((last.threads - first.threads) * kernelStackBytes()),
       threads: last.threads,
       cpuShareWhileIdle: Number(fields.serverBusy),

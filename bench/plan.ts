@@ -8,6 +8,8 @@ export interface Plan {
   readonly stages: readonly Stage[];
   /** Numbers of connections at which memory is measured. */
   readonly idleConnections: readonly number[];
+  /** How many times. */
+  readonly idleRounds: number;
   /** Of messages while memory is measured. */
   readonly messageBytes: number;
   /** How long nothing happens before memory is looked at. */
@@ -65,6 +67,7 @@ export function makePlan(wishes: Wishes): Plan {
     suite,
     stages: distinct(chosen),
     idleConnections: [...new Set(idle)],
+    idleRounds: wishes.rounds ?? suite.memoryRounds(effort),
     messageBytes: wishes.messageBytes ?? 64,
     settleSeconds: wishes.settleSeconds,
   };
@@ -92,11 +95,12 @@ export function idleSeconds(
 }
 
 export function planSeconds(plan: Plan, servers: number): number {
-  const { stages, idleConnections } = plan;
+  const { stages, idleConnections, idleRounds } = plan;
   const windows = stages.flatMap((stage) => [
     warmupSeconds(stage),
     ...stage.shapes.map((shape) => stage.rounds * sampleSeconds(stage, shape)),
   ]);
   const sum = (seconds: readonly number[]) => seconds.reduce((total, value) => total + value, 0);
-  return sum(windows) * servers + sum(idleConnections.map((connections) => idleSeconds(plan, connections, servers)));
+  const idle = idleConnections.map((connections) => idleRounds * idleSeconds(plan, connections, servers));
+  return sum(windows) * servers + sum(idle);
 }

@@ -80,6 +80,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
       server: text,
       connections: number,
       rssBytesPerConnection: number,
+      rssSamples: each(number),
       whyIncomplete: orNull(text),
     }),
   ),

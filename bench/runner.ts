@@ -9,7 +9,7 @@
 // on; the others go on.
 
 import { connectionsOf, percent, whole } from './format.ts';
-import { type IdleSample, measureIdle } from './idle.ts';
+import { type IdleSample, inTheMiddle, measureIdle } from './idle.ts';
 import { type Lab, type Reachable, reach, SampleFailure } from './lab.ts';
 import { idleSeconds, type Plan, sampleSeconds, warmupSeconds } from './plan.ts';
 import type { Progress } from './progress.ts';
@@ -155,18 +155,24 @@ export class Runner {
 
   /** Of all servers at the same time. */
   async #idle(connections: number): Promise<void> {
-    const title = `idle, ${connectionsOf(connections)}`;
-    this.#progress.begin(title);
-    const measured = this.#servers
-      .filter((server) => 'command' in server)
-      .filter(({ name }) => !this.run.failures.has(name))
-      .map((server) =>
-        this.#guard(server, title, async () => {
-          this.run.idle.push(await measureIdle(this.#lab, server, connections, this.#plan));
-        }),
-      );
-    await Promise.all(measured);
-    this.#progress.advance(idleSeconds(this.#plan, connections, this.#servers.length));
+    const samples: IdleSample[] = [];
+    const { idleRounds } = this.#plan;
+    for (let round = 0; round < idleRounds; round++) {
+      const title = `idle, ${connectionsOf(connections)}, round ${round + 1} of ${idleRounds}`;
+      this.#progress.begin(title);
+      const measured = this.#servers
+        .filter((server) => 'command' in server)
+        .filter(({ name }) => !this.run.failures.has(name))
+        .map((server) =>
+          this.#guard(server, title, async () => {
+            samples.push(await measureIdle(this.#lab, server, connections, this.#plan));
+          }),
+        );
+      await Promise.all(measured);
+      this.#progress.advance(idleSeconds(this.#plan, connections, this.#servers.length));
+    }
+    for (const name of new Set(samples.map(({ server }) => server)))
+      this.run.idle.push(inTheMiddle(samples.filter(({ server }) => server === name)));
   }
 
   async #attempt(server: Subject, what: string, plannedSeconds: number, measure: () => Promise<void>): Promise<void> {

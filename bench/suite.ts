@@ -89,6 +89,8 @@ export interface Suite {
   readonly stages: (effort: Effort, mostConnections: number) => readonly Stage[];
   /** Numbers of connections at which memory is measured. */
   readonly memory: (effort: Effort, mostConnections: number) => readonly number[];
+  /** How many times, each in processes of its own. */
+  readonly memoryRounds: (effort: Effort) => number;
   /** The servers; `rates` is the port of the rates service, for those that ask it. */
   readonly servers: (programs: string, rates: number) => readonly Server[];
   /** Whether it compares whatever echoes, and not what only servers of its own have. */
@@ -147,6 +149,7 @@ const ECHO: Suite = {
     return closedLoop(connectionsEach(counts[effort]), effort);
   },
   memory: (effort, most) => (effort === 'quick' ? [5_000] : [5_000, most]),
+  memoryRounds: (effort) => (effort === 'quick' ? 1 : 3),
   servers: (programs) => [...serverTable(programs), ...peerTable(programs)],
   anyServer: true,
   path: null,
@@ -285,6 +288,7 @@ const THREADS_LIMIT: Suite = {
   title: 'Until threads run out',
   summary: 'how many connections there can be until a thread for each cannot be made, and what becomes of the others',
   stages: none,
+  memoryRounds: () => 1,
   memory: (effort, most) =>
     (effort === 'quick' ? [6_000] : [1_000, 2_000, 4_000, 6_000, 12_000, most]).filter((count) => count <= most),
   servers: taskLimitTable,
@@ -325,6 +329,7 @@ const EXCHANGE: Suite = {
       },
     ),
   memory: none,
+  memoryRounds: () => 0,
   servers: (_programs, rates) => exchangeTable(rates),
   anyServer: false,
   path: '/convert?amount=12.50&base=EUR&target=PLN',

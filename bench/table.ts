@@ -77,14 +77,25 @@ function stageLines(results: readonly Result[], suite: SuiteReport): string[] {
 
 /** A header, and a row for each server and number of connections. */
 export function memoryTable(idle: Report['idle']): string[][] {
-  const header = ['server', 'idle connections', 'user bytes each', 'kernel stack each', 'threads', 'CPU while idle'];
+  const header = [
+    'server',
+    'idle connections',
+    'user bytes each',
+    'min-max',
+    'kernel stack each',
+    'threads',
+    'CPU while idle',
+    'n',
+  ];
   const rows = idle.map((sample) => [
     sample.server,
     whole(sample.established),
     whole(sample.rssBytesPerConnection),
+    [Math.min(...sample.rssSamples), Math.max(...sample.rssSamples)].map(whole).join('-'),
     whole(sample.kernelStackBytesPerConnection),
     whole(sample.threads),
     percent(sample.cpuShareWhileIdle),
+    whole(sample.rssSamples.length),
   ]);
   return [header, ...rows];
 }

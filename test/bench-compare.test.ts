@@ -150,6 +150,7 @@ function made(wanted: Made): Report {
       connections: 5000,
       established: 5000,
       rssBytesPerConnection: wanted.bytesPerConnection ?? 1000,
+      rssSamples: [990, 1000, 1010].map((bytes) => (bytes * (wanted.bytesPerConnection ?? 1000)) / 1000),
       kernelStackBytesPerConnection: 0,
       threads: 1,
       cpuShareWhileIdle: 0,
@@ -263,13 +264,16 @@ describe('two reports', () => {
 
   test('memory is a change when it is more than runs of the same server differ by', () => {
     const before = made({ seed: 1, servers, bytesPerConnection: 1000 });
-    const slightly = compareReports(before, made({ seed: 2, servers, bytesPerConnection: 1700 }));
+    const slightly = compareReports(before, made({ seed: 2, servers, bytesPerConnection: 1150 }));
     expect(slightly.memory.every(({ isWorse }) => isWorse === null)).toBe(true);
     const much = compareReports(before, made({ seed: 2, servers, bytesPerConnection: 2500 }));
     expect(much.memory.every(({ isWorse }) => isWorse === true)).toBe(true);
     expect(textOf(much)).toContain(
-      'Worse\n  echo: raw-epoll, 5,000 connections, idle: 1,000 -> 2,500 bytes each (+150.0 %), measured once\n',
+      'Worse\n  echo: raw-epoll, 5,000 connections, idle: 1,000 -> 2,500 bytes each (+150.0 %), 3 and 3 samples\n',
     );
+    const perhaps = made({ seed: 2, servers, bytesPerConnection: 2500 });
+    const idle = perhaps.idle.map((sample) => ({ ...sample, rssSamples: [1005, 2500, 2600] }));
+    expect(compareReports(before, { ...perhaps, idle }).memory.every(({ isWorse }) => isWorse === null)).toBe(true);
   });
 
   test('what makes a comparison doubtful is a warning each', () => {

@@ -94,6 +94,7 @@ function outcomeOf(name: string, given: Given): Outcome {
     connections: 5000,
     established: 5000,
     rssBytesPerConnection: 1000,
+    rssSamples: [950, 1000, 1010],
     kernelStackBytesPerConnection: 0,
     threads: 1,
     cpuShareWhileIdle: 0,

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Children } from '../bench/children.ts';
+import { type IdleSample, inTheMiddle } from '../bench/idle.ts';
 import { makePlan, type Plan, planSeconds } from '../bench/plan.ts';
 import { formatPage } from '../bench/report.ts';
 import { makeReport, type Report } from '../bench/results.ts';
@@ -85,6 +86,29 @@ const events = (stdout: string): Array<Record<string, unknown>> =>
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line));
+
+describe('memory that is measured several times', () => {
+  const sample = (rssBytesPerConnection: number, whyIncomplete: string | null = null): IdleSample => ({
+    server: 'onewait-yield',
+    connections: 10,
+    established: 10,
+    rssBytesPerConnection,
+    rssSamples: [rssBytesPerConnection],
+    kernelStackBytesPerConnection: 0,
+    threads: 1,
+    cpuShareWhileIdle: 0,
+    whyIncomplete,
+  });
+
+  test('is the sample in the middle, which knows all of them', () => {
+    expect(inTheMiddle([sample(30), sample(10), sample(20)])).toEqual({ ...sample(20), rssSamples: [10, 20, 30] });
+    expect(inTheMiddle([sample(7)])).toEqual(sample(7));
+  });
+
+  test('is not complete if one of them is not', () => {
+    expect(inTheMiddle([sample(30), sample(10, 'refused'), sample(20)]).whyIncomplete).toBe('refused');
+  });
+});
 
 describe('histogram', () => {
   const driver = `
@@ -390,6 +414,7 @@ describe('report', () => {
         connections: 1000,
         established: 1000,
         rssBytesPerConnection: 5000,
+        rssSamples: [5000],
         kernelStackBytesPerConnection: 0,
         threads: 11,
         cpuShareWhileIdle: 0,

@@ -2,6 +2,7 @@
 
 import { whole } from '../format.ts';
 import type { IdleSample } from '../idle.ts';
+import { spread } from '../stats.ts';
 import { escapeText } from '../svg.ts';
 import type { Cast } from './cast.ts';
 import { distinct, type Figure, type Findings } from './figure.ts';
@@ -32,7 +33,8 @@ export function memoryFigure({ idle, cast }: Findings): Figure {
   const cells = held.map((sample): [string, Cell] => {
     const { server, rssBytesPerConnection: user, kernelStackBytesPerConnection: kernel } = sample;
     const label = `${whole(user)}${kernel === 0 ? '' : ` + ${whole(kernel)}`}`;
-    return [server, { value: user, kernel, label, range: null, isHollow: false, title: `${server}: ${label} bytes` }];
+    const range = spread(sample.rssSamples);
+    return [server, { value: user, kernel, label, range, isHollow: false, title: `${server}: ${label} bytes` }];
   });
   const missing = distinct(idle.map(({ server }) => server)).filter(
     (server) => !held.some((sample) => sample.server === server),
