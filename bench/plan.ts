@@ -67,7 +67,7 @@ export function makePlan(wishes: Wishes): Plan {
     suite,
     stages: distinct(chosen),
     idleConnections: [...new Set(idle)],
-    idleRounds: wishes.rounds ?? suite.memoryRounds(effort),
+    idleRounds: Math.min(suite.memoryRounds(effort), wishes.rounds ?? Number.POSITIVE_INFINITY),
     messageBytes: wishes.messageBytes ?? 64,
     settleSeconds: wishes.settleSeconds,
   };
