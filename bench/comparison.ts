@@ -19,8 +19,9 @@ export const LEAST_CHANGE = 0.01;
 /**
  * Memory is measured three times per report at the most, which is nothing to test. A change is one if each sample of the one report is above all
  * of the other, and it is this much: processes of the same server with 5,000 connections differed by up to 0.7 MB for all connections together.
+ * Measured less often it has to be more than processes have ever differed by.
  */
-const LEAST_MEMORY = { bytes: 2 ** 20, share: 0.1 };
+const LEAST_MEMORY = { bytes: 2 ** 20, bytesOfFew: 4 * 2 ** 20, share: 0.1 };
 
 /** What was compared: the figure of a server in a shape. */
 export interface Subject {
@@ -157,7 +158,9 @@ function compareMemory(before: Report, after: Report): Memory[] {
     if (other === undefined || whyIncomplete !== null || other.whyIncomplete !== null) return [];
     const b = other.rssBytesPerConnection;
     const difference = Math.abs(b - a);
-    const isLarge = difference * connections >= LEAST_MEMORY.bytes && difference >= LEAST_MEMORY.share * a;
+    const isFew = Math.min(rssSamples.length, other.rssSamples.length) < 3;
+    const least = isFew ? LEAST_MEMORY.bytesOfFew : LEAST_MEMORY.bytes;
+    const isLarge = difference * connections >= least && difference >= LEAST_MEMORY.share * a;
     const [first, second] = [spread(rssSamples)!, spread(other.rssSamples)!];
     const isChange = isLarge && (first.max < second.min || second.max < first.min);
     const samples = { samplesBefore: rssSamples.length, samplesAfter: other.rssSamples.length };

@@ -10,6 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { whole } from './format.ts';
 import { type GeneratorEvent, generate, type Lab, type RunningServer, withServer } from './lab.ts';
 import type { Server } from './servers.ts';
+import { median } from './stats.ts';
 
 export interface IdleSample {
   readonly server: string;
@@ -60,9 +61,11 @@ function firstError({ process }: RunningServer, fields: Readonly<Record<string, 
 
 /** What processes of one server needed, of which there is one at least: the one in the middle, or the first that had not all connections. */
 export function inTheMiddle(samples: readonly IdleSample[]): IdleSample {
+  const incomplete = samples.find(({ whyIncomplete }) => whyIncomplete !== null);
+  if (incomplete !== undefined) return incomplete;
   const rising = [...samples].sort((a, b) => a.rssBytesPerConnection - b.rssBytesPerConnection);
-  const sample = samples.find(({ whyIncomplete }) => whyIncomplete !== null) ?? rising[(rising.length - 1) >> 1]!;
-  return { ...sample, rssSamples: rising.map(({ rssBytesPerConnection }) => rssBytesPerConnection) };
+  const rssSamples = rising.map(({ rssBytesPerConnection }) => rssBytesPerConnection);
+  return { ...rising[rising.length >> 1]!, rssBytesPerConnection: Math.round(median(rssSamples)!), rssSamples };
 }
 
 /** `settleSeconds`: how long nothing happens before the server is looked at. */

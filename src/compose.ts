@@ -3,7 +3,7 @@
 import { currentTask, setStepping } from './current.ts';
 import { OnewaitError } from './errors.ts';
 import type { Runnable } from './loop.ts';
-import type { Coroutine, Discardable, Operation, Trap, Waiter } from './operation.ts';
+import { type Coroutine, type Discardable, type Operation, Trap, type Waiter } from './operation.ts';
 import type { Task } from './task.ts';
 
 const NONE: readonly unknown[] = [];
@@ -31,6 +31,7 @@ class Composite<T> implements Operation<T>, Discardable {
     this.what = what;
     this.steps = steps;
     this.parts = parts;
+    for (const part of parts) if (part instanceof Trap) part.lend();
     this.task = currentTask();
     this.task.unused++;
   }

@@ -108,6 +108,8 @@ export class Loop {
   readonly atRest: Set<() => void> = new Set();
   /** The runs that it drives. */
   readonly runs: Set<TaskGroup> = new Set();
+  /** A small write that was only copied, and is over by the time its generator goes on: another generator's can be made of it. */
+  spareWrite: QueuedSend | null = null;
   /** Whether events are being handed out. */
   waking = false;
 

@@ -63,7 +63,8 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
   private state: number = CREATED;
   /** Who is to be told: a driver of coroutines, or the resolver of a started promise. */
   private waiter: Waiter | Resolver | null = null;
-  private readonly signal: AbortSignal | undefined;
+  /** Null: there is none, and others than its waiter have the operation and may come back to it. */
+  private signal: AbortSignal | null | undefined;
 
   constructor(signal?: AbortSignal) {
     const task = currentTask();
@@ -231,7 +232,12 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     return false;
   }
 
-  /** Makes a wait that is over one that has not begun, as good as new. False when it is not over, did not end well, or has a signal. @internal */
+  /** It is a part of another operation, which comes back to it when it is over. @internal */
+  lend(): void {
+    if (this.signal === undefined) this.signal = null;
+  }
+
+  /** Makes a wait that is over one that has not begun, as good as new. False when it is not over, did not end well, has a signal or is lent. @internal */
   protected renew(): boolean {
     if (this.state !== OVER || this.signal !== undefined) return false;
     const task = currentTask();

@@ -143,8 +143,8 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
 
   /** Its generator's trap is settled. @internal */
   settled(trap: Trap): void {
-    // Who looks on wants to know what it was.
-    this.loop.enqueue(this.loop.observer === null ? this : trap);
+    // Who looks on wants to know what it was. (It is somebody else's where a 'yield' lacks its star.)
+    this.loop.enqueue(this.loop.observer === null || trap.task !== this.self ? this : trap);
   }
 
   /** It waits for one more thing. @internal */

@@ -274,6 +274,12 @@ describe('two reports', () => {
     const perhaps = made({ seed: 2, servers, bytesPerConnection: 2500 });
     const idle = perhaps.idle.map((sample) => ({ ...sample, rssSamples: [1005, 2500, 2600] }));
     expect(compareReports(before, { ...perhaps, idle }).memory.every(({ isWorse }) => isWorse === null)).toBe(true);
+    const once = made({ seed: 2, servers, bytesPerConnection: 1700 });
+    expect(compareReports(before, once).memory.every(({ isWorse }) => isWorse === true)).toBe(true);
+    const single = once.idle.map((sample) => ({ ...sample, rssSamples: [1700] }));
+    expect(compareReports(before, { ...once, idle: single }).memory.every(({ isWorse }) => isWorse === null)).toBe(
+      true,
+    );
   });
 
   test('what makes a comparison doubtful is a warning each', () => {

@@ -52,6 +52,21 @@ test('descriptors are told when they are opened, ready and closed', async () => 
   for (const fd of numbers) expect(ready!.some((message) => message.fd === fd)).toBe(true);
 });
 
+test('a task that yields what another task made goes on, whether anybody listens or not', async () => {
+  for (const listens of [false, true]) {
+    if (listens) listen('onewait:task:resume');
+    const outcome = await run(function* () {
+      const operation = sleep(1);
+      const task = spawn(function* () {
+        yield operation as never;
+        return 'went on';
+      });
+      return yield* task;
+    });
+    expect(outcome).toBe('went on');
+  }
+});
+
 test('a subscriber may close a descriptor that is told to be ready: what was to follow does not reach it, or its successor', async () => {
   const controller = new AbortController();
   let successor = -1;

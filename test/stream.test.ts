@@ -100,6 +100,54 @@ describe('read', () => {
     });
   });
 
+  test('by a generator, which has not begun when the stream is closed, says so', async () => {
+    await run(function* () {
+      const listener = yield* tcp.listen();
+      for (const close of [(conn: Stream) => conn.destroy(), (conn: Stream) => void spawn(() => conn.close())]) {
+        const peer = yield* tcp.connect({ port: listener.address.port });
+        const conn = yield* listener.accept();
+        yield* peer.write('a');
+        yield* conn.read();
+        const operation = conn.read();
+        close(conn);
+        yield* yieldNow();
+        let error: unknown;
+        try {
+          yield* operation;
+        } catch (thrown) {
+          error = thrown;
+        }
+        expect(error).toMatchObject({ code: 'ERR_CLOSED' });
+      }
+    });
+  });
+
+  test('by generators, in one that is a part of another operation, is nobody else’s', async () => {
+    await run(function* () {
+      const listener = yield* tcp.listen();
+      const peer = yield* tcp.connect({ port: listener.address.port });
+      const conn = yield* listener.accept();
+      let isOver = false;
+      const first = spawn(function* () {
+        yield* all<unknown>([
+          conn.read(),
+          function* () {
+            while (!isOver) yield* yieldNow();
+          },
+        ]);
+      });
+      while (conn.actingFor === null) yield* yieldNow();
+      yield* peer.write('a');
+      while (conn.actingFor !== null) yield* yieldNow();
+      yield* yieldNow();
+      yield* peer.write('b');
+      const operation = conn.read();
+      isOver = true;
+      yield* first;
+      expect(text(yield* operation)).toBe('b');
+    });
+  });
+
   everywhere('leaves what exceeds max to the next', function* () {
     const [conn, peer] = yield* withPeer();
     peer.end('0123456789');
@@ -667,14 +715,36 @@ describe('write', () => {
       expect(stopped === two || stopped === three).toBe(false);
       stopped.discard();
       const large = a.write(pattern(5000));
-      expect(large === two || large === three).toBe(true);
-      yield* all([large, b.write('5')]);
+      expect(large === two || large === three).toBe(false);
+      const five = b.write('5');
+      expect(five === two || five === three).toBe(true);
+      yield* all([large, five]);
       expect(text(yield* peerOfA.readExactly(2))).toBe('13');
       expect(Buffer.from(yield* peerOfA.readExactly(5000)).equals(pattern(5000))).toBe(true);
       expect(text(yield* peerOfB.readExactly(2))).toBe('25');
       const six = a.write('6');
-      expect(six === large).toBe(false); // whose outcome `all` has
+      expect(six === five).toBe(false); // which is `all`'s
       yield* six;
+    });
+  });
+
+  test('a part of another operation, is nobody else’s', async () => {
+    await run(function* () {
+      const listener = yield* tcp.listen();
+      const { port } = listener.address;
+      const pairs: Array<[Stream, Stream]> = [];
+      for (let i = 0; i < 4; i++) pairs.push([yield* tcp.connect({ port }), yield* listener.accept()]);
+      const writers = pairs.map(([conn], i) =>
+        spawn(function* () {
+          for (let k = 0; k < 20; k++) {
+            yield* timeout(5000, conn.write(`${i}${k % 10}`));
+            if (i % 2 === 1) yield* yieldNow();
+          }
+        }),
+      );
+      for (const writer of writers) yield* writer;
+      for (const [i, [, peer]] of pairs.entries())
+        expect(text(yield* peer.readExactly(40))).toBe(Array.from({ length: 20 }, (_, k) => `${i}${k % 10}`).join(''));
     });
   });
 

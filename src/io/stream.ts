@@ -516,7 +516,7 @@ export class Stream extends Descriptor {
   }
 
   private wakeReader(): void {
-    const { reader } = this;
+    const reader = this.waitingReader;
     this.reader = null;
     reader?.fail(this.closedError('read from'));
   }

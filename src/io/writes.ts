@@ -39,7 +39,7 @@ export class Write extends Trap<void> implements QueuedSend {
     const isSmall = stream.backlogLength === 0 && rest.length <= SMALL_WRITE;
     if (isSmall && stream.loop.submitWrite(stream, rest, this.task)) {
       this.rest = EMPTY;
-      spare = this;
+      if (this.begun === PLAIN) stream.loop.spareWrite = this;
       this.succeed(undefined);
       return;
     }
@@ -152,12 +152,13 @@ export class Write extends Trap<void> implements QueuedSend {
   }
 }
 
-/** A small write that was only copied. It is over by the time its generator goes on: then another generator's small write can be made of it. */
-let spare: Write | null = null;
-
 /** A write for a generator. To make a trap for each would have V8 collect twice as often. */
 export function writeOf(stream: Stream, data: Uint8Array): Write {
-  return spare?.again(stream, data) ? spare : new Write(stream, data, undefined);
+  const { loop } = stream;
+  const spare = loop.spareWrite as Write | null;
+  if (spare === null || data.length > SMALL_WRITE) return new Write(stream, data, undefined);
+  loop.spareWrite = null;
+  return spare.again(stream, data) ? spare : new Write(stream, data, undefined);
 }
 
 /** Waits until the kernel has everything that was written, by a write that is still under way too. */
