@@ -102,12 +102,13 @@ export function measureIdle(
     const errors = Number(fields.connectionErrors);
     const added = Math.max(1, established - (connections > BASELINE_CONNECTIONS ? BASELINE_CONNECTIONS : 0));
     const perConnection = (bytes: number) => Math.max(0, Math.round(bytes / added));
+    const rssBytesPerConnection = perConnection(last.rssBytes - first.rssBytes);
     return {
       server: server.name,
       connections,
       established,
-      rssBytesPerConnection: perConnection(last.rssBytes - first.rssBytes),
-      rssSamples: [perConnection(last.rssBytes - first.rssBytes)],
+      rssBytesPerConnection,
+      rssSamples: [rssBytesPerConnection],
       kernelStackBytesPerConnection: perConnection((last.threads - first.threads) * kernelStackBytes()),
       threads: last.threads,
       cpuShareWhileIdle: Number(fields.serverBusy),

@@ -2,7 +2,7 @@
 
 import { mebibytes, orDash, percent, whole } from './format.ts';
 import type { Report, Result, SelfCheck, SuiteReport } from './results.ts';
-import type { Spread } from './stats.ts';
+import { type Spread, spread } from './stats.ts';
 
 /** First column to the left, the others to the right. */
 function align(rows: readonly (readonly string[])[]): string[] {
@@ -91,7 +91,7 @@ export function memoryTable(idle: Report['idle']): string[][] {
     sample.server,
     whole(sample.established),
     whole(sample.rssBytesPerConnection),
-    [Math.min(...sample.rssSamples), Math.max(...sample.rssSamples)].map(whole).join('-'),
+    range(spread(sample.rssSamples), whole),
     whole(sample.kernelStackBytesPerConnection),
     whole(sample.threads),
     percent(sample.cpuShareWhileIdle),

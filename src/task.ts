@@ -1,8 +1,8 @@
 // A task: one coroutine, who it is, what it waits for, and how it ended.
 //
 // - A generator is stepped by the loop, one trap at a time. An async function runs by itself and is only started here.
-// - Cancellation is level-triggered: once cancelled, every wait of the task throws `Cancelled`, until it ends. A shielded task does not
-//   hear of the cancellation of what surrounds it.
+// - Cancellation is level-triggered: once cancelled, every wait of the task throws `Cancelled`, until it ends. Tasks behind a shield
+//   (src/scope.ts) do not hear of the cancellation of what surrounds it.
 // - Whoever joins gets the outcome. A failure that nobody joined by the end of the turn is reported once, by the loop.
 
 import { currentTask, getLoop, Identity, isRunning, isStepping, runAs, setStepping } from './current.ts';

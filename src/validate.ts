@@ -38,7 +38,7 @@ export function milliseconds(value: unknown, name = 'ms'): number {
 
 /** Bytes to write: a string (as UTF-8), a typed array, a DataView or an ArrayBuffer, as the Uint8Array over the same memory. */
 export function bytes(data: unknown, name = 'data'): Uint8Array {
-  // Looking at `.buffer` would cost a small write 40 ns; it is copied at once, and a large one looks itself (src/io/stream.ts).
+  // Looking at `.buffer` would cost a small write 40 ns; it is copied at once, and a large one looks itself (src/io/writes.ts).
   return data instanceof Uint8Array ? data : otherBytes(data, name);
 }
 

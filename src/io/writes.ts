@@ -19,9 +19,24 @@ const STARTED = 1;
 /** One of several of which only the first is to happen: those that leave together all do. */
 const RACED = 2;
 
+/** Who waits for the kernel to take bytes. */
+abstract class WriteTrap extends Trap<void> {
+  abstract readonly stream: Stream;
+
+  override describe(): string {
+    return `fd ${this.stream.fd} OUT`;
+  }
+  override get fd(): number {
+    return this.stream.fd;
+  }
+  override get event(): number {
+    return EVENT_WRITE;
+  }
+}
+
 /** Bytes for the kernel, or for the backlog while that is under the mark. */
-export class Write extends Trap<void> implements QueuedSend {
-  private stream: Stream;
+export class Write extends WriteTrap implements QueuedSend {
+  stream: Stream;
   private rest: Uint8Array;
   /** It is to leave with the others of this turn. */
   queued = false;
@@ -141,15 +156,6 @@ export class Write extends Trap<void> implements QueuedSend {
     this.stream.writerDone();
     this.stream.settleFlushers();
   }
-  override describe(): string {
-    return `fd ${this.stream.fd} OUT`;
-  }
-  override get fd(): number {
-    return this.stream.fd;
-  }
-  override get event(): number {
-    return EVENT_WRITE;
-  }
 }
 
 /** A write for a generator. To make a trap for each would have V8 collect twice as often. */
@@ -162,8 +168,8 @@ export function writeOf(stream: Stream, data: Uint8Array): Write {
 }
 
 /** Waits until the kernel has everything that was written, by a write that is still under way too. */
-export class Flush extends Trap<void> {
-  private readonly stream: Stream;
+export class Flush extends WriteTrap {
+  readonly stream: Stream;
 
   constructor(stream: Stream, signal: AbortSignal | undefined) {
     super(signal);
@@ -181,15 +187,6 @@ export class Flush extends Trap<void> {
   protected override undo(): void {
     const { flushers } = this.stream.ensureOutgoing();
     flushers.splice(flushers.indexOf(this), 1);
-  }
-  override describe(): string {
-    return `fd ${this.stream.fd} OUT`;
-  }
-  override get fd(): number {
-    return this.stream.fd;
-  }
-  override get event(): number {
-    return EVENT_WRITE;
   }
 }
 
