@@ -42,7 +42,7 @@ const CLAIMED = 1;
 const PENDING = 2;
 const SUCCEEDED = 3;
 const FAILED = 4;
-/** Succeeded, and `yield*` has its value. */
+/** Succeeded, and who waited has its value. */
 const OVER = 5;
 
 /** How `next` hands over a value: one for all waits, for `yield*` looks at it at once, and at nothing else of it ever. */
@@ -70,6 +70,11 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     const task = currentTask();
     this.task = task;
     this.signal = signal;
+    this.made();
+  }
+
+  private made(): void {
+    const { task } = this;
     task.unused++;
     if (task.loop.observer !== null && task.awaits) task.loop.observer.made(this as Trap);
   }
@@ -112,9 +117,9 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     return this.state === PENDING;
   }
 
-  /** Whether it is its task's generator itself that waits for it. @internal */
-  get stepped(): boolean {
-    return this.waiter === this.task;
+  /** Whether its task itself waits for it, its generator or by a promise, and no other operation. @internal */
+  get direct(): boolean {
+    return this.waiter === this.task || typeof this.waiter === 'function';
   }
 
   get succeeded(): boolean {
@@ -145,9 +150,7 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
       }
     }
     if (this.state === SUCCEEDED) {
-      this.state = OVER;
-      OUTCOME.value = this.value;
-      this.value = undefined;
+      OUTCOME.value = this.handOver();
       return OUTCOME as IteratorReturnResult<T>;
     }
     // Made when the event came in; what a reader of the stack wants to see is where the coroutine waited for it.
@@ -183,10 +186,31 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
   run(): void {
     const { waiter, task } = this;
     if (typeof waiter !== 'function' && waiter !== task) return; // taken over, or back, since
+    if (this.pending) return; // made anew after that
     const { observer } = task.loop;
-    if (observer !== null) observer.resume(task, this as Trap);
+    if (observer !== null) {
+      observer.resume(task, this as Trap);
+      if (this.waiter !== waiter) return; // by who looks on
+    }
     if (waiter === task) task.run();
-    else (waiter as Resolver)(this.state === SUCCEEDED ? this.value : Promise.reject(this.value));
+    else {
+      this.waiter = null;
+      (waiter as Resolver)(this.state === SUCCEEDED ? this.value : Promise.reject(this.value));
+      this.resolved();
+    }
+  }
+
+  /** This is its promise. */
+  protected promised(_promise: StartedPromise): void {}
+  /** Its promise is resolved. */
+  protected resolved(): void {}
+
+  /** Its value, of which there is nothing here any more. It has succeeded. */
+  protected handOver(): T {
+    const { value } = this;
+    this.state = OVER;
+    this.value = undefined;
+    return value as T;
   }
 
   // --- await --------------------------------------------------------------------------------------------------------------
@@ -220,7 +244,10 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     this.claim();
     this.start();
     if (this.state !== PENDING && this.nothingLeft()) return DONE as Operation<T>;
-    const promise = new StartedPromise(this);
+    const promise = new Promise(keepResolver) as StartedPromise;
+    promise.trap = this as Trap;
+    promise[Symbol.iterator] = iterateStarted;
+    this.promised(promise);
     this.attach(resolver!);
     return promise as unknown as Operation<T>;
   }
@@ -246,7 +273,7 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     this.suspension = null;
     this.waiter = null;
     this.task = task;
-    task.unused++;
+    this.made();
     return true;
   }
 
@@ -288,12 +315,14 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
   /** Ends a started wait that nobody wants the outcome of, and gives back what it may have brought already. @internal */
   takeBack(): void {
     this.waiter = null;
-    if (this.state === SUCCEEDED) this.giveBack();
-    else this.abort(undefined);
+    if (this.state !== SUCCEEDED) this.abort(undefined);
+    else if (this.giveBack(this.value as T)) this.handOver();
   }
 
-  /** Undoes its success, where that is possible. */
-  protected giveBack(): void {}
+  /** Undoes its success, where that is possible: whether it was. @internal */
+  giveBack(_value: T): boolean {
+    return false;
+  }
 
   /** The signal was aborted (EventListener). @internal */
   handleEvent(): void {
@@ -381,26 +410,28 @@ function keepResolver(resolve: Resolver): void {
   resolver = resolve;
 }
 
-/** A promise of a trap that has started. */
-class StartedPromise extends Promise<unknown> {
-  readonly trap: Trap;
-
-  constructor(trap: Trap) {
-    super(keepResolver);
-    this.trap = trap;
-  }
-
-  *[Symbol.iterator](): Generator<Trap, unknown, unknown> {
-    return yield* new Started(this.trap);
-  }
+/**
+ * A promise of a trap that has started. It is of no class of its own, which would cost `await` a look for its constructor (ECMA-262,
+ * PromiseResolve: 20 ns).
+ */
+export interface StartedPromise extends Promise<unknown> {
+  trap: Trap;
+  /** What it was resolved with, once the trap may wait for something else. */
+  value?: unknown;
+  [Symbol.iterator]: () => Iterator<Trap, unknown, unknown>;
 }
-// `await` takes it as it is, and does not make a promise of it first (ECMA-262, PromiseResolve); so does `then` (SpeciesConstructor).
-Object.defineProperty(StartedPromise.prototype, 'constructor', { value: Promise });
+
+/** Its value was given back. */
+const GIVEN_BACK = Symbol();
+
+function* iterateStarted(this: StartedPromise): Generator<Trap, unknown, unknown> {
+  return yield* new Started(this);
+}
 
 /** The wait behind a promise of `promise()`, to be waited for or taken back by the task that runs; null for anything else. @internal */
 export function startedWait(operation: unknown): Trap | null {
-  const trap = (operation as Partial<StartedPromise> | null)?.trap;
-  return trap instanceof Trap ? new Started(trap) : null;
+  const promise = operation as StartedPromise | null;
+  return promise?.[Symbol.iterator] === iterateStarted ? new Started(promise) : null;
 }
 
 /** An operation with nothing to wait for and nothing to tell, in `await` style. @internal */
@@ -410,19 +441,26 @@ export const DONE: Operation<void> = Object.assign(Promise.resolve(undefined), {
 
 /** A wait that was started before, in other hands now: settled in the same moment, so that no outcome gets lost in between, and ended with it. */
 class Started extends Trap<unknown> implements Waiter {
-  private readonly trap: Trap;
+  private readonly source: StartedPromise;
 
-  constructor(trap: Trap) {
+  constructor(promise: StartedPromise) {
     super();
-    this.trap = trap;
+    this.source = promise;
+  }
+
+  private get trap(): Trap {
+    return this.source.trap;
   }
 
   protected override begin(): void {
-    this.trap.attach(this);
+    const { trap, value } = this.source;
+    if (value === undefined) trap.attach(this);
+    else if (value === GIVEN_BACK) throw usedTwice(trap);
+    else this.succeed(value);
   }
   settled(trap: Trap): void {
     if (trap.succeeded) this.succeed(trap.value);
-    else this.fail(trap.value);
+    else this.fail(trap.value ?? usedTwice(trap));
   }
   protected override undo(): void {
     this.trap.takeBack();
@@ -430,7 +468,10 @@ class Started extends Trap<unknown> implements Waiter {
   override revoke(): void {
     const begun = this.pending;
     super.revoke();
-    if (!begun) this.trap.takeBack();
+    if (begun) return;
+    const { trap, value } = this.source;
+    if (value === undefined) trap.takeBack();
+    else if (value !== GIVEN_BACK && trap.giveBack(value)) this.source.value = GIVEN_BACK;
   }
   override describe(): string {
     return this.trap.describe();

@@ -36,6 +36,16 @@ function pattern(length: number): Buffer {
   return bytes;
 }
 
+/** What an operation of an async function fails with. */
+async function thrown(operation: PromiseLike<unknown>): Promise<unknown> {
+  try {
+    await operation;
+  } catch (error) {
+    return error;
+  }
+  throw new Error('it did not fail');
+}
+
 /** Whether a write waits for the peer to read, and not only for the end of the turn. */
 function isStuck({ outgoing }: Stream): boolean {
   return outgoing?.writer?.queued === false;
@@ -377,6 +387,120 @@ describe('read', () => {
     conn.destroy();
   });
 
+  describe.each([
+    { what: 'read()', of: (conn: Stream) => conn.read() as Operation<unknown>, chunk: (outcome: unknown) => outcome },
+    {
+      what: 'next()',
+      of: (conn: Stream) => conn.next() as Operation<unknown>,
+      chunk: (outcome: unknown) => (outcome as IteratorResult<Uint8Array>).value,
+    },
+  ])('of an async function, by $what,', ({ of, chunk }) => {
+    const trapOf = (operation: Operation<unknown>): unknown => (operation as unknown as { trap: unknown }).trap;
+    const textOf = (outcome: unknown): string | null => text(chunk(outcome) as Uint8Array);
+
+    const withBoth = async (body: (conn: Stream, peer: Stream) => Promise<void>): Promise<void> =>
+      run(async () => {
+        const listener = await tcp.listen();
+        const peer = await tcp.connect({ port: listener.address.port });
+        const conn = await listener.accept();
+        await body(conn, peer);
+        for (const end of [listener, conn, peer]) await end.close();
+      });
+
+    test('chunk after chunk, waits with one trap again and again, if each is over before the next', () =>
+      withBoth(async (conn, peer) => {
+        const first = of(conn);
+        expect(await thrown(of(conn))).toMatchObject({ code: 'ERR_BUSY' });
+        await peer.write('1');
+        expect(textOf(await first)).toBe('1');
+        const second = of(conn);
+        expect(trapOf(second) === trapOf(first)).toBe(true);
+        await peer.write('2');
+        expect(textOf(await second)).toBe('2');
+        expect(textOf(await first)).toBe('1');
+      }));
+
+    test('that was over before its trap waited for the next chunk has its own outcome for whoever asks', () =>
+      withBoth(async (conn, peer) => {
+        const first = of(conn);
+        await peer.write('1');
+        await first;
+        const second = of(conn);
+        expect(trapOf(second) === trapOf(first)).toBe(true);
+        expect(textOf(await race([first, sleep(1000)]))).toBe('1');
+        expect((await all([first, first])).map(textOf)).toEqual(['1', '1']);
+        expect(textOf(await spawn(() => first))).toBe('1');
+        await peer.write('2');
+        expect(textOf(await race([second, sleep(1000)]))).toBe('2');
+      }));
+
+    test('that was over, and then loses a race, leaves its chunk to the next; there is none for who comes back to it', () =>
+      withBoth(async (conn, peer) => {
+        const first = of(conn);
+        await peer.write('for the next');
+        await first;
+        const done = spawn(function* () {
+          return 'first';
+        });
+        await done;
+        expect(await race<unknown>([done, first])).toBe('first');
+        expect(await thrown(race([first]))).toMatchObject({ code: 'ERR_OPERATION_USED' });
+        expect(textOf(await of(conn))).toBe('for the next');
+      }));
+
+    test('that loses race after race with its chunk there is never given more than one outcome', () =>
+      withBoth(async (conn, peer) => {
+        const rejections: unknown[] = [];
+        const note = (error: unknown): void => void rejections.push(error);
+        process.on('unhandledRejection', note);
+        const done = spawn(function* () {
+          return 'first';
+        });
+        await done;
+        const loseWithAChunk = async (): Promise<void> => {
+          const first = of(conn);
+          await peer.write('chunk');
+          await first;
+          for (const contender of [() => first, () => of(conn), () => of(conn)])
+            expect(await race<unknown>([done, contender()])).toBe('first');
+        };
+        await loseWithAChunk();
+        expect(textOf(await of(conn))).toBe('chunk');
+        await loseWithAChunk();
+        // All at once: while its outcome is on its way it is taken back, what it gave back is taken by another, and it waits anew.
+        race<unknown>([done, of(conn)]).then(() => {});
+        const taken = conn.readExactly(5).then((bytes) => text(bytes));
+        const last = of(conn);
+        expect(await taken).toBe('chunk');
+        for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve));
+        await peer.write('the next');
+        expect(textOf(await last)).toBe('the next');
+        process.off('unhandledRejection', note);
+        expect(rejections).toEqual([]);
+      }));
+
+    test('that loses a race while it waits is no good for another', () =>
+      withBoth(async (conn, peer) => {
+        const first = of(conn);
+        expect(await race<unknown>([first, sleep(1)])).toBeUndefined();
+        expect(await thrown(race([first]))).toMatchObject({ code: 'ERR_OPERATION_USED' });
+        await peer.write('for the next');
+        const second = of(conn);
+        expect(trapOf(second) === trapOf(first)).toBe(false);
+        expect(textOf(await second)).toBe('for the next');
+      }));
+
+    test('that failed is not made anew', () =>
+      withBoth(async (conn, peer) => {
+        const first = of(conn);
+        const task = spawn(async () => first);
+        conn.destroy();
+        expect(await thrown(task)).toMatchObject({ code: 'ERR_CLOSED' });
+        expect(await thrown(of(conn))).toMatchObject({ code: 'ERR_CLOSED' });
+        peer.destroy();
+      }));
+  });
+
   both('of a second task is refused with the names of both, and the first notices nothing', function* (style) {
     const [conn, peer] = yield* withPeer();
     const first = style.spawn(() => on(conn.read()), 'first');
@@ -668,6 +792,19 @@ describe('lines', () => {
     expect(yield* thrownBy(() => lines.next())).toMatchObject({ code: 'ERR_LIMIT' });
     peer.destroy();
     conn.destroy();
+  });
+
+  both('chunks come one by one from next(), with the end marked', function* () {
+    const [conn, peer] = yield* withPeer();
+    peer.write('one');
+    const { value, done } = yield* on(conn.next());
+    expect([text(value as Uint8Array), done]).toEqual(['one', false]);
+    expect(yield* on(race<unknown>([conn.next(), sleep(1)]))).toBeUndefined();
+    peer.end('two');
+    expect(text((yield* on(conn.next())).value as Uint8Array)).toBe('two');
+    for (let i = 0; i < 2; i++) expect(yield* on(conn.next())).toEqual({ value: undefined, done: true });
+    expect(conn[Symbol.asyncIterator]() === conn).toBe(true);
+    yield* on(conn.close());
   });
 
   test('and chunks work with for await', () =>

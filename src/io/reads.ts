@@ -3,7 +3,7 @@
 import { MAX_READ } from '../driver.ts';
 import { detachedMemory, EAGAIN } from '../errors.ts';
 import { native } from '../native.ts';
-import { Trap } from '../operation.ts';
+import { type StartedPromise, Trap } from '../operation.ts';
 import { EVENT_READ } from '../selectors.ts';
 import type { Stream } from './stream.ts';
 
@@ -17,9 +17,13 @@ export abstract class ReadTrap<T> extends Trap<T> {
   abstract finished(): void;
   /** Readable, and no read was armed. */
   abstract readable(): void;
-  /** Makes it as good as new, for the next chunk of a generator that takes one after the other. False when it cannot be. */
-  again(): boolean {
-    return false;
+  /** Itself, as good as new, for the next `read()` of who takes one chunk after the other: null when it is no good for that. */
+  readAgain(): ReadChunk | null {
+    return null;
+  }
+  /** The same for the next `next()`. */
+  nextAgain(): NextChunk | null {
+    return null;
   }
 
   protected override undo(): void {
@@ -36,14 +40,19 @@ export abstract class ReadTrap<T> extends Trap<T> {
   }
 }
 
-/** A chunk of what is there, read by the native turn. */
-export class ReadChunk extends ReadTrap<Uint8Array | null> {
+/** Who waits for a chunk of what is there, read by the native turn. */
+abstract class ChunkTrap<T> extends ReadTrap<T> {
   readonly stream: Stream;
+  /** The promise of it that is not resolved yet. */
+  private unresolved: StartedPromise | null = null;
 
   constructor(stream: Stream, signal: AbortSignal | undefined) {
     super(signal);
     this.stream = stream;
   }
+
+  /** Here it is. */
+  protected abstract took(chunk: Uint8Array): void;
 
   protected get max(): number {
     return MAX_READ;
@@ -52,23 +61,55 @@ export class ReadChunk extends ReadTrap<Uint8Array | null> {
   protected override begin(): void {
     const { stream } = this;
     const buffered = stream.beginRead(this);
-    if (buffered !== null) this.succeed(buffered.take(Math.min(this.max, buffered.length)));
-    else if (stream.ended) this.succeed(null);
+    if (buffered !== null) this.took(buffered.take(Math.min(this.max, buffered.length)));
+    else if (stream.ended) this.finished();
     else stream.arm(this, this.max);
   }
   override received(memory: ArrayBuffer, offset: number, length: number): void {
-    this.succeed(new Uint8Array(memory, offset, length));
+    this.took(new Uint8Array(memory, offset, length));
+  }
+  override readable(): void {}
+
+  protected override promised(promise: StartedPromise): void {
+    this.unresolved = promise;
+  }
+  /** From now on it can wait for the next chunk: the promise has this one. */
+  protected override resolved(): void {
+    if (this.succeeded && this.value !== null) this.unresolved!.value = this.handOver();
+    this.unresolved = null;
+  }
+}
+
+/** A chunk, or null at the end. */
+export class ReadChunk extends ChunkTrap<Uint8Array | null> {
+  protected override took(chunk: Uint8Array): void {
+    this.succeed(chunk);
   }
   override finished(): void {
     this.succeed(null);
   }
-  override readable(): void {}
   /** To make a trap for each chunk would have V8 collect half as often again. */
-  override again(): boolean {
-    return this.renew();
+  override readAgain(): ReadChunk | null {
+    return this.renew() ? this : null;
   }
-  protected override giveBack(): void {
-    if (this.value !== null) this.stream.putBack(this.value as Uint8Array);
+  override giveBack(chunk: Uint8Array | null): boolean {
+    return chunk !== null && this.stream.putBack(chunk);
+  }
+}
+
+/** The next chunk for who iterates. V8 looks for a `then` in all that a promise is resolved with, and has done sooner with this than with the chunk itself. */
+export class NextChunk extends ChunkTrap<IteratorResult<Uint8Array, undefined>> {
+  protected override took(value: Uint8Array): void {
+    this.succeed({ value, done: false });
+  }
+  override finished(): void {
+    this.succeed({ value: undefined, done: true });
+  }
+  override nextAgain(): NextChunk | null {
+    return this.renew() ? this : null;
+  }
+  override giveBack({ value, done }: IteratorResult<Uint8Array, undefined>): boolean {
+    return !done && this.stream.putBack(value);
   }
 }
 
@@ -84,8 +125,8 @@ export class ReadAtMost extends ReadChunk {
   protected override get max(): number {
     return this.most;
   }
-  override again(): boolean {
-    return false;
+  override readAgain(): null {
+    return null;
   }
 }
 

@@ -20,7 +20,7 @@ import type { Task } from '../task.ts';
 import { bytes, integer, signalOf, type WaitOptions } from '../validate.ts';
 import { ByteQueue } from './byte-queue.ts';
 import { iterate, type OperationIterator } from './iterate.ts';
-import { Fill, ReadAtMost, ReadChunk, ReadInto, type ReadTrap } from './reads.ts';
+import { Fill, NextChunk, ReadAtMost, ReadChunk, ReadInto, type ReadTrap } from './reads.ts';
 import { Flush, Outgoing, Write, writeOf } from './writes.ts';
 
 /** Queued bytes above which a writer waits. */
@@ -39,7 +39,7 @@ export class Stream extends Descriptor {
   outgoing: Outgoing | null = null;
 
   private state: 'open' | 'closing' | 'closed' = 'open';
-  /** Who waits for bytes; when nobody does, what a generator has read a chunk with, and will read the next one with. */
+  /** Who waits for bytes; when nobody does, what has read a chunk, and can read the next one. */
   private reader: ReadTrap<unknown> | null = null;
   private input: ByteQueue | null = null;
   /** As far as anybody has asked for them. */
@@ -82,13 +82,10 @@ export class Stream extends Descriptor {
    * @throws SystemError of recv(2), once: what follows is the end. BusyError, ClosedError, RangeError
    */
   read(max: number = MAX_READ, options?: WaitOptions): Operation<Uint8Array | null> {
-    if (max === MAX_READ && options === undefined && isStepping() && this.reader?.again())
-      return this.reader as ReadChunk;
-    const signal = options && signalOf(options);
     const trap =
-      max === MAX_READ
-        ? new ReadChunk(this, signal)
-        : new ReadAtMost(this, Math.min(integer(max, 'max', 1), MAX_READ), signal);
+      max === MAX_READ && options === undefined
+        ? (this.reader?.readAgain() ?? new ReadChunk(this, undefined))
+        : this.readAtMost(max, options);
     return isStepping() ? trap : trap.promise();
   }
 
@@ -227,9 +224,15 @@ export class Stream extends Descriptor {
     this.loop.observer?.close(this.number);
   }
 
+  /** Waits for the next chunk, as `read` does: { value, done }. For who iterates: `for await (const chunk of stream)`. */
+  next(): ReturnType<OperationIterator<Uint8Array>['next']> {
+    const trap = this.reader?.nextAgain() ?? new NextChunk(this, undefined);
+    return (isStepping() ? trap : trap.promise()) as ReturnType<OperationIterator<Uint8Array>['next']>;
+  }
+
   /** The chunks until the end. */
-  [Symbol.asyncIterator](): OperationIterator<Uint8Array> {
-    return iterate(() => this.read());
+  [Symbol.asyncIterator](): this {
+    return this;
   }
 
   [Symbol.dispose](): void {
@@ -277,12 +280,14 @@ export class Stream extends Descriptor {
     if (this.state !== 'closed' && this.interest & EVENT_READ) this.loop.disarm(this);
   }
 
-  /** Before everything else that is there. @internal */
-  putBack(data: Uint8Array): void {
+  /** Before everything else that is there: unless it is closed, and nobody will ask. @internal */
+  putBack(data: Uint8Array): boolean {
+    if (this.state === 'closed') return false;
     const rest = this.input?.peek();
     this.input = new ByteQueue();
     this.input.push(data);
     if (rest !== undefined) this.input.push(rest);
+    return true;
   }
 
   /** @internal */
@@ -410,7 +415,7 @@ export class Stream extends Descriptor {
   /** @internal */
   override onRead(result: number, memory: ArrayBuffer, offset: number): void {
     const reader = this.waitingReader;
-    if (result <= 0 || !reader?.stepped) this.reader = null;
+    if (result <= 0 || !reader?.direct) this.reader = null;
     if (result <= 0) this.endOfRead(reader, result);
     else if (reader === null) this.unread(new Uint8Array(memory, offset, result));
     else reader.received(memory, offset, result);
@@ -472,6 +477,12 @@ export class Stream extends Descriptor {
     task.resource = this;
     if (this.loop.observer !== null) this.ensureOutgoing().lastWriter = task;
     return this.loop.submitWrite(this, data, task);
+  }
+
+  private readAtMost(max: number, options: WaitOptions | undefined): ReadChunk {
+    const signal = options && signalOf(options);
+    if (max === MAX_READ) return new ReadChunk(this, signal);
+    return new ReadAtMost(this, Math.min(integer(max, 'max', 1), MAX_READ), signal);
   }
 
   private get waitingReader(): ReadTrap<unknown> | null {
