@@ -102,12 +102,12 @@ class First<T> extends Trap<Trap<T>> implements Waiter {
         contender.startFor(this);
       } catch (error) {
         // Used before, so not ours to take back; those that began are.
-        for (const begun of this.contenders.slice(0, i)) begun.revoke();
+        for (const begun of this.contenders.slice(0, i)) begun.revoke(this);
         throw error;
       }
       if (this.winner === null) continue;
       // Its start may have let another win, which could not revoke what had not begun.
-      if (this.winner !== contender) contender.revoke();
+      if (this.winner !== contender) contender.revoke(this);
       return;
     }
   }
@@ -122,7 +122,7 @@ class First<T> extends Trap<Trap<T>> implements Waiter {
   protected override undo(): void {
     // What is revoked tells its waiter, too: nobody wins any more.
     this.winner ??= this as Trap;
-    for (const contender of this.contenders) if (contender !== this.winner) contender.revoke();
+    for (const contender of this.contenders) if (contender !== this.winner) contender.revoke(this);
   }
   override describe(): string {
     return this.contenders.map((contender) => contender.describe()).join(' or ');

@@ -186,7 +186,6 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
   run(): void {
     const { waiter, task } = this;
     if (typeof waiter !== 'function' && waiter !== task) return; // taken over, or back, since
-    if (this.pending) return; // made anew after that
     const { observer } = task.loop;
     if (observer !== null) {
       observer.resume(task, this as Trap);
@@ -194,7 +193,6 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     }
     if (waiter === task) task.run();
     else {
-      this.waiter = null;
       (waiter as Resolver)(this.state === SUCCEEDED ? this.value : Promise.reject(this.value));
       this.resolved();
     }
@@ -210,6 +208,7 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     const { value } = this;
     this.state = OVER;
     this.value = undefined;
+    this.waiter = null;
     return value as T;
   }
 
@@ -271,7 +270,6 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     this.state = CREATED;
     this.value = this;
     this.suspension = null;
-    this.waiter = null;
     this.task = task;
     this.made();
     return true;
@@ -306,17 +304,18 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     if (this.state === CREATED) this.claim();
   }
 
-  /** Ends a wait that lost a race, begun or not. @internal */
-  revoke(): void {
+  /** Ends a wait that lost a race, begun or not; not what somebody else waits for. @internal */
+  revoke(waiter: Waiter): void {
     this.discard();
-    this.abort(undefined);
+    if (this.waiter === waiter) this.abort(undefined);
   }
 
   /** Ends a started wait that nobody wants the outcome of, and gives back what it may have brought already. @internal */
   takeBack(): void {
     this.waiter = null;
     if (this.state !== SUCCEEDED) this.abort(undefined);
-    else if (this.giveBack(this.value as T)) this.handOver();
+    // It did not happen, and must not be made anew: a promise and the ready queue may know it.
+    else if (this.giveBack(this.value as T)) this.refuse(undefined);
   }
 
   /** Undoes its success, where that is possible: whether it was. @internal */
@@ -465,9 +464,9 @@ class Started extends Trap<unknown> implements Waiter {
   protected override undo(): void {
     this.trap.takeBack();
   }
-  override revoke(): void {
+  override revoke(waiter: Waiter): void {
     const begun = this.pending;
-    super.revoke();
+    super.revoke(waiter);
     if (begun) return;
     const { trap, value } = this.source;
     if (value === undefined) trap.takeBack();

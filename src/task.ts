@@ -39,6 +39,8 @@ export interface TaskGroup {
 export interface Resource {
   readonly fd: number;
   destroy(): void;
+  /** It must not retain the task, which has ended. */
+  leftBy(task: Task): void;
 }
 
 export class Task<T = unknown> extends Identity implements Operation<T>, Waiter, Runnable {
@@ -295,6 +297,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
     if (this.ended) return;
     this.status = status;
     this.content = result;
+    this.resource?.leftBy(this.self);
     if (status !== 'failed') this.resource = null;
     // One that failed or was cancelled may have got no further than making it.
     if (this.unused > 0 && status === 'done') warnUnused(this.self);

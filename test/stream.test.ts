@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { all, race, run, type Stream, sleep, spawn, type Task, tcp, timeout, yieldNow } from '../src/index.ts';
 import { native } from '../src/native.ts';
-import type { Discardable, Operation } from '../src/operation.ts';
+import type { Discardable, Operation, Trap } from '../src/operation.ts';
 import { descriptors, needs, residentBytes, script } from './processes.ts';
 import { both, everywhere, on, pair, readAll, type Scenario, STYLES, type Style, text, thrownBy } from './styles.ts';
 import { until, within } from './until.ts';
@@ -396,6 +396,10 @@ describe('read', () => {
     },
   ])('of an async function, by $what,', ({ of, chunk }) => {
     const trapOf = (operation: Operation<unknown>): unknown => (operation as unknown as { trap: unknown }).trap;
+    const signal = (): [Promise<void>, () => void] => {
+      let give!: () => void;
+      return [new Promise((resolve) => (give = resolve)), () => give()];
+    };
     const textOf = (outcome: unknown): string | null => text(chunk(outcome) as Uint8Array);
 
     const withBoth = async (body: (conn: Stream, peer: Stream) => Promise<void>): Promise<void> =>
@@ -488,6 +492,94 @@ describe('read', () => {
         const second = of(conn);
         expect(trapOf(second) === trapOf(first)).toBe(false);
         expect(textOf(await second)).toBe('for the next');
+      }));
+
+    test('that was over at once and lost a race has nothing to do with what is read after it', () =>
+      withBoth(async (conn, peer) => {
+        const done = spawn(function* () {});
+        await done;
+        const first = of(conn);
+        await peer.write('first');
+        await first;
+        await race([done, first]);
+        const second = of(conn); // has its chunk, which nobody has been told of
+        await race([done, second]);
+        expect(text(await conn.readExactly(5))).toBe('first');
+        const third = of(conn);
+        await race([done, second]);
+        expect(await thrown(race([second]))).toMatchObject({ code: 'ERR_OPERATION_USED' });
+        await peer.write('third');
+        expect(textOf(await third)).toBe('third');
+      }));
+
+    test('that lost a race on its way does not wake a generator that reads after it', () =>
+      withBoth(async (conn, peer) => {
+        const done = spawn(function* () {});
+        await done;
+        const first = of(conn);
+        await peer.write('A');
+        await first;
+        await race([done, first]);
+        let go = false;
+        const reader = spawn(function* () {
+          while (!go) yield* yieldNow();
+          for (let i = 0; i < 127; i++) yield* peer.write('x'); // all that it may do in a row, but one
+          yield* of(conn);
+          yield* sleep(1);
+          return 'slept';
+        });
+        await sleep(1);
+        await new Promise(setImmediate);
+        race([done, of(conn)]).then(() => {});
+        go = true;
+        expect(await reader).toBe('slept');
+      }));
+
+    test('goes on when what a generator had read with before loses a race', () =>
+      withBoth(async (conn, peer) => {
+        const done = spawn(function* () {});
+        await done;
+        await peer.write('1');
+        const [mayEnd, end] = signal();
+        const [isOver, over] = signal();
+        const reader = spawn(function* () {
+          const before = of(conn);
+          yield* before;
+          over();
+          yield* spawn(() => mayEnd);
+          expect(trapOf(first) === before).toBe(true);
+          yield* race<unknown>([done, before]);
+        });
+        await isOver;
+        const first = of(conn);
+        end();
+        await reader;
+        await peer.write('2');
+        expect(textOf(await first)).toBe('2');
+      }));
+
+    test('retains neither its task nor its chunk when it is over', () =>
+      withBoth(async (conn, peer) => {
+        for (const style of STYLES) {
+          const [isOver, over] = signal();
+          const [mayEnd, end] = signal();
+          const reader = spawn(
+            style.main(function* () {
+              yield* on(Promise.resolve());
+              yield* on(of(conn));
+              over();
+              yield* on(mayEnd);
+            }),
+          );
+          await peer.write('chunk');
+          await isOver;
+          const { reader: kept } = conn as unknown as { reader: Trap };
+          expect(Object.values(kept).filter((value) => typeof value === 'function')).toEqual([]);
+          expect(kept.value).toBeUndefined();
+          end();
+          await reader;
+          expect((conn as unknown as { reader: unknown }).reader).toBeNull();
+        }
       }));
 
     test('that failed is not made anew', () =>

@@ -479,6 +479,11 @@ export class Stream extends Descriptor {
     return this.loop.submitWrite(this, data, task);
   }
 
+  /** @internal */
+  leftBy(task: Task): void {
+    if (this.reader?.task === task && !this.reader.pending) this.reader = null;
+  }
+
   private readAtMost(max: number, options: WaitOptions | undefined): ReadChunk {
     const signal = options && signalOf(options);
     if (max === MAX_READ) return new ReadChunk(this, signal);
