@@ -3,7 +3,7 @@
 import { currentTask, setStepping } from './current.ts';
 import { OnewaitError } from './errors.ts';
 import type { Runnable } from './loop.ts';
-import { type Coroutine, type Discardable, type Operation, Trap, type Waiter } from './operation.ts';
+import { type Coroutine, type Discardable, type Operation, Trap, takeBackStarted, type Waiter } from './operation.ts';
 import type { Task } from './task.ts';
 
 const NONE: readonly unknown[] = [];
@@ -18,7 +18,10 @@ export function compose<T>(what: string, steps: () => Coroutine<T>, parts: reado
 
 /** Operations that are not needed in the end, because it was over before they began: whoever made them did not forget them. */
 function discard(operations: readonly unknown[]): void {
-  for (const operation of operations) (operation as Partial<Discardable>).discard?.();
+  for (const operation of operations) {
+    (operation as Partial<Discardable>).discard?.();
+    takeBackStarted(operation);
+  }
 }
 
 class Composite<T> implements Operation<T>, Discardable {

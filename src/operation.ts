@@ -312,10 +312,13 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
 
   /** Ends a started wait that nobody wants the outcome of, and gives back what it may have brought already. @internal */
   takeBack(): void {
+    if (this.state === SUCCEEDED) {
+      if (!this.giveBack(this.value as T)) return;
+      // It did not happen, and must not be made anew: a promise and the ready queue may know it.
+      this.refuse(undefined);
+    }
     this.waiter = null;
-    if (this.state !== SUCCEEDED) this.abort(undefined);
-    // It did not happen, and must not be made anew: a promise and the ready queue may know it.
-    else if (this.giveBack(this.value as T)) this.refuse(undefined);
+    this.abort(undefined);
   }
 
   /** Undoes its success, where that is possible: whether it was. @internal */
@@ -433,6 +436,13 @@ export function startedWait(operation: unknown): Trap | null {
   return promise?.[Symbol.iterator] === iterateStarted ? new Started(promise) : null;
 }
 
+/** Takes back the wait behind a promise of `promise()` that nobody else has waited for. Does nothing to anything else. @internal */
+export function takeBackStarted(operation: unknown): void {
+  const promise = operation as StartedPromise | null;
+  if (promise?.[Symbol.iterator] !== iterateStarted) return;
+  if (promise.value === undefined && promise.trap.direct) promise.trap.takeBack();
+}
+
 /** An operation with nothing to wait for and nothing to tell, in `await` style. @internal */
 export const DONE: Operation<void> = Object.assign(Promise.resolve(undefined), {
   *[Symbol.iterator](): Generator<Trap, void, unknown> {},
@@ -453,8 +463,10 @@ class Started extends Trap<unknown> implements Waiter {
 
   protected override begin(): void {
     const { trap, value } = this.source;
-    if (value === undefined) trap.attach(this);
-    else if (value === GIVEN_BACK) throw usedTwice(trap);
+    if (value === undefined) {
+      if (trap.pending && !trap.direct) throw usedTwice(trap);
+      trap.attach(this);
+    } else if (value === GIVEN_BACK) throw usedTwice(trap);
     else this.succeed(value);
   }
   settled(trap: Trap): void {

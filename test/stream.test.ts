@@ -582,6 +582,39 @@ describe('read', () => {
         }
       }));
 
+    test('that was over, and loses a race while the next waits, keeps its chunk', () =>
+      withBoth(async (conn, peer) => {
+        const done = spawn(function* () {});
+        await done;
+        const first = of(conn);
+        await peer.write('1');
+        await first;
+        const second = of(conn);
+        await race([done, first]);
+        await peer.write('2');
+        expect(textOf(await second)).toBe('2');
+        expect(textOf(await race([first, sleep(1000)]))).toBe('1');
+      }));
+
+    test('that was given to what ends before it begins is taken back', () =>
+      withBoth(async (conn, peer) => {
+        expect(await thrown(timeout(0, of(conn)))).toMatchObject({ code: 'ERR_TIMEOUT' });
+        const failing = (): never => {
+          throw new Error('before the others');
+        };
+        expect(await thrown(all<unknown>([failing, of(conn)]))).toMatchObject({ message: 'before the others' });
+        await peer.write('for the next');
+        expect(textOf(await of(conn))).toBe('for the next');
+      }));
+
+    test('twice in a race is refused, and no byte is doubled or lost', () =>
+      withBoth(async (conn, peer) => {
+        const first = of(conn);
+        expect(await thrown(race([first, first]))).toMatchObject({ code: 'ERR_OPERATION_USED' });
+        await peer.write('for the next');
+        expect(textOf(await of(conn))).toBe('for the next');
+      }));
+
     test('that failed is not made anew', () =>
       withBoth(async (conn, peer) => {
         const first = of(conn);

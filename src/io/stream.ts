@@ -280,9 +280,9 @@ export class Stream extends Descriptor {
     if (this.state !== 'closed' && this.interest & EVENT_READ) this.loop.disarm(this);
   }
 
-  /** Before everything else that is there: unless it is closed, and nobody will ask. @internal */
+  /** Before everything else that is there. Not if nobody will ask, for it is closed, or somebody has asked, who gets what comes next. @internal */
   putBack(data: Uint8Array): boolean {
-    if (this.state === 'closed') return false;
+    if (this.state === 'closed' || this.waitingReader !== null) return false;
     const rest = this.input?.peek();
     this.input = new ByteQueue();
     this.input.push(data);
