@@ -4,10 +4,11 @@ import { channel, subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { run, sleep, spawn, tcp } from '../src/index.ts';
+import { type Operation, race, run, sleep, spawn, tcp } from '../src/index.ts';
 import { readTrace } from '../src/trace/reader.ts';
 import { Kind } from '../src/trace/record.ts';
 import { folder } from './processes.ts';
+import { until } from './until.ts';
 
 /** Everything that is published on a channel until the test is over. */
 function listen(name: string): Array<Record<string, unknown>> {
@@ -65,6 +66,39 @@ test('a task that yields what another task made goes on, whether anybody listens
     });
     expect(outcome).toBe('went on');
   }
+});
+
+test('a subscriber may take back the read whose task is told to be resumed: its chunk is for the next, and nothing is rejected', async () => {
+  const rejections: unknown[] = [];
+  const note = (error: unknown): void => void rejections.push(error);
+  process.on('unhandledRejection', note);
+  onTestFinished(() => void process.off('unhandledRejection', note));
+  await run(async () => {
+    const listener = await tcp.listen();
+    const peer = await tcp.connect({ port: listener.address.port });
+    const conn = await listener.accept();
+    const done = spawn(function* () {
+      return 'first';
+    });
+    await done;
+    let read: Operation<unknown> | null = null;
+    let races: PromiseLike<unknown> | null = null;
+    const takeBack = (): void => {
+      if (read !== null) races ??= race<unknown>([done, read]).then((outcome) => outcome);
+    };
+    subscribe('onewait:task:resume', takeBack);
+    await sleep(1); // from the next turn on it is told
+    const writer = spawn(() => peer.write('chunk'));
+    read = conn.read();
+    await writer;
+    await until('the subscriber is told', () => races !== null);
+    unsubscribe('onewait:task:resume', takeBack);
+    expect(await races).toBe('first');
+    expect(Buffer.from((await conn.read())!).toString()).toBe('chunk');
+    for (const end of [listener, conn, peer]) await end.close();
+  });
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(rejections).toEqual([]);
 });
 
 test('a subscriber may close a descriptor that is told to be ready: what was to follow does not reach it, or its successor', async () => {
