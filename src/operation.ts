@@ -430,17 +430,18 @@ function* iterateStarted(this: StartedPromise): Generator<Trap, unknown, unknown
   return yield* new Started(this);
 }
 
+function isStarted(operation: unknown): operation is StartedPromise {
+  return (operation as Partial<StartedPromise> | null)?.[Symbol.iterator] === iterateStarted;
+}
+
 /** The wait behind a promise of `promise()`, to be waited for or taken back by the task that runs; null for anything else. @internal */
 export function startedWait(operation: unknown): Trap | null {
-  const promise = operation as StartedPromise | null;
-  return promise?.[Symbol.iterator] === iterateStarted ? new Started(promise) : null;
+  return isStarted(operation) ? new Started(operation) : null;
 }
 
 /** Takes back the wait behind a promise of `promise()` that nobody else has waited for. Does nothing to anything else. @internal */
 export function takeBackStarted(operation: unknown): void {
-  const promise = operation as StartedPromise | null;
-  if (promise?.[Symbol.iterator] !== iterateStarted) return;
-  if (promise.value === undefined && promise.trap.direct) promise.trap.takeBack();
+  if (isStarted(operation) && operation.value === undefined && operation.trap.direct) operation.trap.takeBack();
 }
 
 /** An operation with nothing to wait for and nothing to tell, in `await` style. @internal */

@@ -85,7 +85,7 @@ export class Stream extends Descriptor {
     const trap =
       max === MAX_READ && options === undefined
         ? (this.reader?.readAgain() ?? new ReadChunk(this, undefined))
-        : this.readAtMost(max, options);
+        : new ReadAtMost(this, Math.min(integer(max, 'max', 1), MAX_READ), options && signalOf(options));
     return isStepping() ? trap : trap.promise();
   }
 
@@ -482,12 +482,6 @@ export class Stream extends Descriptor {
   /** @internal */
   leftBy(task: Task): void {
     if (this.reader?.task === task && !this.reader.pending) this.reader = null;
-  }
-
-  private readAtMost(max: number, options: WaitOptions | undefined): ReadChunk {
-    const signal = options && signalOf(options);
-    if (max === MAX_READ) return new ReadChunk(this, signal);
-    return new ReadAtMost(this, Math.min(integer(max, 'max', 1), MAX_READ), signal);
   }
 
   private get waitingReader(): ReadTrap<unknown> | null {
