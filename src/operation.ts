@@ -70,11 +70,11 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     const task = currentTask();
     this.task = task;
     this.signal = signal;
-    this.made();
+    this.made(task);
   }
 
-  private made(): void {
-    const { task } = this;
+  /** `task` is its own: of a trap of any class V8 would have to look it up. */
+  private made(task: Task): void {
     task.unused++;
     if (task.loop.observer !== null && task.awaits) task.loop.observer.made(this as Trap);
   }
@@ -271,7 +271,7 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     this.value = this;
     this.suspension = null;
     this.task = task;
-    this.made();
+    this.made(task);
     return true;
   }
 
