@@ -310,15 +310,16 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     if (this.waiter === waiter) this.abort(undefined);
   }
 
-  /** Ends a started wait that nobody wants the outcome of, and gives back what it may have brought already. @internal */
-  takeBack(): void {
+  /** Ends a started wait that nobody wants the outcome of, and gives back what it may have brought already. False when that cannot be undone. @internal */
+  takeBack(): boolean {
     if (this.state === SUCCEEDED) {
-      if (!this.giveBack(this.value as T)) return;
+      if (!this.giveBack(this.value as T)) return false;
       // It did not happen, and must not be made anew: a promise and the ready queue may know it.
       this.refuse(undefined);
     }
     this.waiter = null;
     this.abort(undefined);
+    return true;
   }
 
   /** Undoes its success, where that is possible: whether it was. @internal */
@@ -426,6 +427,22 @@ export interface StartedPromise extends Promise<unknown> {
 /** Its value was given back. */
 const GIVEN_BACK = Symbol();
 
+/**
+ * Its wait is somebody else's from now on (a race's, a timeout's), or did not happen: it will not be resolved, and who awaits it is to hear of it. `await`
+ * calls `then` of a promise that does not say that it is of `Promise` (ECMA-262, PromiseResolve), so that nothing is to be made for who never asks.
+ */
+function spend(promise: StartedPromise): void {
+  promise.constructor = Spent;
+  promise.then = thenOfSpent;
+}
+
+class Spent {}
+
+// biome-ignore lint/suspicious/noExplicitAny: the types are those of Promise.then, applied by the caller
+function thenOfSpent(this: StartedPromise, onFulfilled?: any, onRejected?: any): Promise<any> {
+  return Promise.reject(usedTwice(this.trap)).then(onFulfilled, onRejected);
+}
+
 function* iterateStarted(this: StartedPromise): Generator<Trap, unknown, unknown> {
   return yield* new Started(this);
 }
@@ -441,7 +458,8 @@ export function startedWait(operation: unknown): Trap | null {
 
 /** Takes back the wait behind a promise of `promise()` that nobody else has waited for. Does nothing to anything else. @internal */
 export function takeBackStarted(operation: unknown): void {
-  if (isStarted(operation) && operation.value === undefined && operation.trap.direct) operation.trap.takeBack();
+  if (isStarted(operation) && operation.value === undefined && operation.trap.direct && operation.trap.takeBack())
+    spend(operation);
 }
 
 /** An operation with nothing to wait for and nothing to tell, in `await` style. @internal */
@@ -466,6 +484,7 @@ class Started extends Trap<unknown> implements Waiter {
     const { trap, value } = this.source;
     if (value === undefined) {
       if (trap.pending && !trap.direct) throw usedTwice(trap);
+      spend(this.source);
       trap.attach(this);
     } else if (value === GIVEN_BACK) throw usedTwice(trap);
     else this.succeed(value);
@@ -482,8 +501,12 @@ class Started extends Trap<unknown> implements Waiter {
     super.revoke(waiter);
     if (begun) return;
     const { trap, value } = this.source;
-    if (value === undefined) trap.takeBack();
-    else if (value !== GIVEN_BACK && trap.giveBack(value)) this.source.value = GIVEN_BACK;
+    if (value === undefined) {
+      if (trap.takeBack()) spend(this.source);
+    } else if (value !== GIVEN_BACK && trap.giveBack(value)) {
+      this.source.value = GIVEN_BACK;
+      spend(this.source);
+    }
   }
   override describe(): string {
     return this.trap.describe();

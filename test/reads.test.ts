@@ -403,6 +403,7 @@ describe('read', () => {
         await done;
         expect(await race<unknown>([done, first])).toBe('first');
         expect(await thrown(race([first]))).toMatchObject({ code: 'ERR_OPERATION_USED' });
+        expect(await thrown(first)).toMatchObject({ code: 'ERR_OPERATION_USED' });
         expect(textOf(await of(conn))).toBe('for the next');
       }));
 
@@ -446,6 +447,30 @@ describe('read', () => {
         const second = of(conn);
         expect(trapOf(second) === trapOf(first)).toBe(false);
         expect(textOf(await second)).toBe('for the next');
+      }));
+
+    test('that a race or a timeout has used is an error for who awaits it afterwards, and does not keep them waiting', () =>
+      withBoth(async (conn, peer) => {
+        const used = { code: 'ERR_OPERATION_USED' };
+        const lost = of(conn);
+        await race<unknown>([lost, sleep(1)]);
+        expect(await thrown(lost)).toMatchObject(used);
+        expect(await thrown(Promise.all([lost]))).toMatchObject(used);
+        const promise = lost as unknown as Promise<unknown>;
+        expect(await promise.catch((error) => error)).toMatchObject(used);
+        expect(await thrown(promise.finally(() => {}))).toMatchObject(used);
+        for (const milliseconds of [1, 0]) {
+          const late = of(conn);
+          expect(await thrown(timeout(milliseconds, late))).toMatchObject({
+            code: 'ERR_TIMEOUT',
+          });
+          expect(await thrown(late)).toMatchObject(used);
+        }
+        const won = of(conn);
+        const outcome = race<unknown>([won, sleep(1000)]).then(textOf);
+        await peer.write('won');
+        expect(await outcome).toBe('won');
+        expect(await thrown(won)).toMatchObject(used);
       }));
 
     test('that was over at once and lost a race has nothing to do with what is read after it', () =>
