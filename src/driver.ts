@@ -109,7 +109,10 @@ function makeSelector(poller: PollerName): Selector {
   return new EpollSelector();
 }
 
-/** Chunks of several streams share it: transferring the buffer of one (postMessage) copies it, or the others would lose their bytes. */
+/**
+ * Chunks of several streams share it: transferring the buffer of one (postMessage) copies it, and is refused from Node 22 on (DataCloneError), or the others
+ * would lose their bytes.
+ */
 function untransferable(memory: ArrayBuffer): ArrayBuffer {
   markAsUntransferable(memory);
   return memory;

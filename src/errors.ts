@@ -2,7 +2,7 @@
 // are one small family whose codes start with ERR_, and each message says what to do next.
 
 import { constants } from 'node:os';
-import { getSystemErrorName } from 'node:util';
+import { getSystemErrorName } from './util.ts';
 
 /** Where an error of the system happened. */
 export interface SystemErrorDetails {

@@ -16,7 +16,6 @@
 // - Interest is taken back lazily: readiness that nobody waits for removes it, so a server that always reads again never calls epoll_ctl.
 // - Nobody starves: a turn runs what was ready when it began, and once more what its large writes made so; a task that never has to wait is sent to the back after its share of operations.
 
-import { inspect } from 'node:util';
 import { currentTask } from './current.ts';
 import { COMPLETION, type Driver, MAX_SENDS, READ_PAGE, READY } from './driver.ts';
 import { ClosedError, type SystemError } from './errors.ts';
@@ -28,6 +27,7 @@ import { subscribed } from './trace/channels.ts';
 import type { Observer } from './trace/observer.ts';
 import { OpenKind } from './trace/record.ts';
 import { observe } from './trace/tracer.ts';
+import { inspect } from './util.ts';
 
 export interface Runnable {
   run(): void;

@@ -1,6 +1,6 @@
 // Arguments are checked when a method is called, not when it is awaited, and before any system call.
 
-import { types } from 'node:util';
+import { isSharedArrayBuffer } from 'node:util/types';
 
 const MAX_FD = 0x7fffffff;
 
@@ -46,7 +46,7 @@ function otherBytes(data: unknown, name: string): Uint8Array {
   if (typeof data === 'string') return Buffer.from(data);
   if (data instanceof ArrayBuffer) return new Uint8Array(data);
   if (ArrayBuffer.isView(data)) {
-    if (types.isSharedArrayBuffer(data.buffer)) {
+    if (isSharedArrayBuffer(data.buffer)) {
       throw new TypeError(
         `${name} must not be backed by a SharedArrayBuffer: another thread could change it under the kernel's hands; copy it first`,
       );

@@ -1,6 +1,7 @@
 // The writes and the reads of a turn that are made in one system call, and what nobody may notice of it: order, results, errors, and a kernel
 // without it.
 
+import { spawnSync } from 'node:child_process';
 import fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { COMPLETION, READ_PAGE } from '../src/driver.ts';
@@ -473,8 +474,13 @@ describe('a program', () => {
     await heard(script(EIGHT_AT_ONCE, { wrap: [withoutRing()] }), 0);
   });
 
-  test('notices nothing of one that lets it open a ring, and not use it', async () => {
-    await heard(script(EIGHT_AT_ONCE, { wrap: [withoutRing(), '--enter'] }), 0);
+  test('notices nothing of one that lets it open a ring, and not use it', async (context) => {
+    const sandbox = [withoutRing(), '--enter'] as const;
+    // From Node 22 on, libuv opens a ring for its epoll_ctl, and ends the process when it cannot use it.
+    const listen = "require('node:net').createServer().listen(0, '127.0.0.1', function () { this.close(); })";
+    const { status } = spawnSync(sandbox[0], [sandbox[1], process.execPath, '--eval', listen]);
+    context.skip(status !== 0, 'this Node does not run there by itself');
+    await heard(script(EIGHT_AT_ONCE, { wrap: sandbox }), 0);
   });
 
   test('opens nothing for fewer than four', async () => {

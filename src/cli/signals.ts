@@ -1,7 +1,7 @@
 // How a program of the command line runs, and how it ends: by itself, or by a signal.
 
-import { inspect } from 'node:util';
 import { type Coroutine, type RunOptions, run } from '../index.ts';
+import { inspect } from '../util.ts';
 import { say } from './say.ts';
 
 /** What a peer's sudden end looks like: its business, and not worth a report. */

@@ -7,7 +7,7 @@
 // - An error of a queued write is thrown by the next write, by flush() or by close().
 // - The descriptor is owned here, closed once, and its waiters are woken before that.
 
-import { types } from 'node:util';
+import { isSharedArrayBuffer } from 'node:util/types';
 import { compose } from '../compose.ts';
 import { currentTask, isStepping } from '../current.ts';
 import { MAX_READ, SMALL_WRITE } from '../driver.ts';
@@ -93,7 +93,7 @@ export class Stream extends Descriptor {
   readInto(buffer: ArrayBufferView, offset = 0, length?: number, options?: WaitOptions): Operation<number> {
     if (!ArrayBuffer.isView(buffer)) throw new TypeError('buffer must be a typed array or a DataView');
     const view = bytes(buffer, 'buffer');
-    if (types.isSharedArrayBuffer(view.buffer))
+    if (isSharedArrayBuffer(view.buffer))
       throw new TypeError('buffer must not be backed by a SharedArrayBuffer; read into memory of your own and copy');
     integer(offset, 'offset', 0, view.length);
     const count = length === undefined ? view.length - offset : integer(length, 'length', 0, view.length - offset);

@@ -1,6 +1,6 @@
 // The writes of a stream, each a trap, and what a stream has to remember of them.
 
-import { types } from 'node:util';
+import { isSharedArrayBuffer, isUint8Array } from 'node:util/types';
 import { SMALL_WRITE } from '../driver.ts';
 import { detachedMemory } from '../errors.ts';
 import type { QueuedSend } from '../loop.ts';
@@ -59,10 +59,10 @@ export class Write extends WriteTrap implements QueuedSend {
       return;
     }
     // Another thread could change shared memory under the kernel's hands.
-    if (types.isSharedArrayBuffer(rest.buffer)) this.rest = new Uint8Array(rest);
+    if (isSharedArrayBuffer(rest.buffer)) this.rest = new Uint8Array(rest);
     stream.throwWriteError();
     // What native code would refuse (a proxy, say) must not be refused among others.
-    const joins = this.begun !== RACED && types.isUint8Array(rest) && rest.length > 0 && stream.backlogLength === 0;
+    const joins = this.begun !== RACED && isUint8Array(rest) && rest.length > 0 && stream.backlogLength === 0;
     this.queued = joins && stream.loop.submitSend(this);
     if (this.queued) {
       stream.ensureOutgoing().writer = this;
