@@ -428,19 +428,23 @@ export interface StartedPromise extends Promise<unknown> {
 const GIVEN_BACK = Symbol();
 
 /**
- * Its wait is somebody else's from now on (a race's, a timeout's), or did not happen: it will not be resolved, and who awaits it is to hear of it. `await`
- * calls `then` of a promise that does not say that it is of `Promise` (ECMA-262, PromiseResolve), so that nothing is to be made for who never asks.
+ * What a promise of a trap becomes when its wait is somebody else's from now on (a race's, a timeout's), or did not happen: it will not be resolved, and
+ * who awaits it is to hear of it. `await` calls `then` of a promise whose constructor is another (ECMA-262, PromiseResolve), so nothing is to be
+ * made for who never asks. By its prototype: V8 awaits all promises more slowly once a single one has a `then` or a `constructor` of its own.
  */
-function spend(promise: StartedPromise): void {
-  promise.constructor = Spent;
-  promise.then = thenOfSpent;
+class Spent extends Promise<unknown> {
+  static override get [Symbol.species](): PromiseConstructor {
+    return Promise;
+  }
+  // biome-ignore lint/suspicious/noExplicitAny: the types are those of Promise.then, applied by the caller
+  override then(onFulfilled?: any, onRejected?: any): Promise<any> {
+    const { trap } = this as unknown as StartedPromise;
+    return Promise.reject(usedTwice(trap)).then(onFulfilled, onRejected);
+  }
 }
 
-class Spent {}
-
-// biome-ignore lint/suspicious/noExplicitAny: the types are those of Promise.then, applied by the caller
-function thenOfSpent(this: StartedPromise, onFulfilled?: any, onRejected?: any): Promise<any> {
-  return Promise.reject(usedTwice(this.trap)).then(onFulfilled, onRejected);
+function spend(promise: StartedPromise): void {
+  Object.setPrototypeOf(promise, Spent.prototype);
 }
 
 function* iterateStarted(this: StartedPromise): Generator<Trap, unknown, unknown> {
