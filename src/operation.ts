@@ -119,7 +119,12 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
 
   /** Whether its task itself waits for it, its generator or by a promise, and no other operation. @internal */
   get direct(): boolean {
-    return this.waiter === this.task || typeof this.waiter === 'function';
+    return this.waiter === this.task || this.promised;
+  }
+
+  /** Whether a promise of it is still to be resolved. @internal */
+  get promised(): boolean {
+    return typeof this.waiter === 'function';
   }
 
   get succeeded(): boolean {
@@ -193,13 +198,14 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     }
     if (waiter === task) task.run();
     else {
+      this.waiter = null;
       (waiter as Resolver)(this.state === SUCCEEDED ? this.value : Promise.reject(this.value));
       this.resolved();
     }
   }
 
   /** This is its promise. */
-  protected promised(_promise: StartedPromise): void {}
+  protected promises(_promise: StartedPromise): void {}
   /** Its promise is resolved. */
   protected resolved(): void {}
 
@@ -246,7 +252,7 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     const promise = new Promise(keepResolver) as StartedPromise;
     promise.trap = this as Trap;
     promise[Symbol.iterator] = iterateStarted;
-    this.promised(promise);
+    this.promises(promise);
     this.attach(resolver!);
     return promise as unknown as Operation<T>;
   }
@@ -462,8 +468,12 @@ export function startedWait(operation: unknown): Trap | null {
 
 /** Takes back the wait behind a promise of `promise()` that nobody else has waited for. Does nothing to anything else. @internal */
 export function takeBackStarted(operation: unknown): void {
-  if (isStarted(operation) && operation.value === undefined && operation.trap.direct && operation.trap.takeBack())
-    spend(operation);
+  if (isStarted(operation)) forgo(operation);
+}
+
+/** Unless its outcome is there already, or somebody else has its wait. */
+function forgo(promise: StartedPromise): void {
+  if (promise.value === undefined && promise.trap.promised && promise.trap.takeBack()) spend(promise);
 }
 
 /** An operation with nothing to wait for and nothing to tell, in `await` style. @internal */
@@ -488,7 +498,7 @@ class Started extends Trap<unknown> implements Waiter {
     const { trap, value } = this.source;
     if (value === undefined) {
       if (trap.pending && !trap.direct) throw usedTwice(trap);
-      spend(this.source);
+      if (trap.promised) spend(this.source);
       trap.attach(this);
     } else if (value === GIVEN_BACK) throw usedTwice(trap);
     else this.succeed(value);
@@ -505,9 +515,8 @@ class Started extends Trap<unknown> implements Waiter {
     super.revoke(waiter);
     if (begun) return;
     const { trap, value } = this.source;
-    if (value === undefined) {
-      if (trap.takeBack()) spend(this.source);
-    } else if (value !== GIVEN_BACK && trap.giveBack(value)) {
+    if (value === undefined) forgo(this.source);
+    else if (value !== GIVEN_BACK && trap.giveBack(value)) {
       this.source.value = GIVEN_BACK;
       spend(this.source);
     }

@@ -473,6 +473,55 @@ describe('read', () => {
         expect(await thrown(won)).toMatchObject(used);
       }));
 
+    test('that has its outcome keeps it for who awaits it, whatever it is used for afterwards', () =>
+      withBoth(async (conn, peer) => {
+        const rejections: unknown[] = [];
+        const note = (error: unknown): void => void rejections.push(error);
+        process.on('unhandledRejection', note);
+        const done = spawn(function* () {});
+        await done;
+        const uses = [
+          (operation: Operation<unknown>) => all([operation]),
+          (operation: Operation<unknown>) => race<unknown>([done, operation]),
+          (operation: Operation<unknown>) => timeout(0, operation),
+        ];
+        const waiting = of(conn);
+        const busy = of(conn);
+        expect(await thrown(busy)).toMatchObject({ code: 'ERR_BUSY' });
+        for (const use of uses) {
+          await use(busy).then(undefined, () => {});
+          expect(await thrown(busy)).toMatchObject({ code: 'ERR_BUSY' });
+        }
+        // It is rejected, and who asks for it comes before Node calls that unhandled.
+        const early = of(conn);
+        await yieldNow();
+        expect(await thrown(race([early, sleep(1)]))).toMatchObject({ code: 'ERR_BUSY' });
+        expect(await thrown(early)).toMatchObject({ code: 'ERR_BUSY' });
+        await peer.close();
+        expect(chunk(await waiting)).toEqual(chunk(await of(conn)));
+        const end = of(conn);
+        const outcome = await end;
+        for (const use of uses) {
+          await use(end).then(undefined, () => {});
+          expect(await end).toBe(outcome);
+        }
+        for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve));
+        process.off('unhandledRejection', note);
+        expect(rejections).toEqual([]);
+      }));
+
+    test('that somebody has taken over is not taken from them by a race', () =>
+      withBoth(async (conn, peer) => {
+        const first = of(conn);
+        const taker = spawn(() => all([first]));
+        await sleep(1);
+        const done = spawn(function* () {});
+        await done;
+        await race<unknown>([done, first]);
+        await peer.write('for the taker');
+        expect((await taker).map(textOf)).toEqual(['for the taker']);
+      }));
+
     test('that was over at once and lost a race has nothing to do with what is read after it', () =>
       withBoth(async (conn, peer) => {
         const done = spawn(function* () {});
