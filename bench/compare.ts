@@ -107,8 +107,8 @@ CPU time per round trip, p99 latency. Absolute figures of two runs are not compa
 
 A change is one if a rank test (Mann and Whitney, two-sided, exact for up to 100 samples in all) gives p < ${LEAST_LIKELY}, and the median
 changed by at least ${percent(LEAST_CHANGE)}. Memory per idle connection is measured a few times: a change is
-a difference that is larger than runs of the same servers have, if the samples of the one are all above those of the other. A process that is
-started anew may be a little faster or slower for as long as it lives, and no test of one run can see that: compare two runs of the same program to learn how much that is.
+a difference that is larger than runs of the same servers have, if the samples of the one are all above those of the other. A process
+may be a little faster or slower than another for as long as it lives, and only three share the rounds: compare two runs of the same program to learn how much that is.
 
 Exit codes: 0, nothing got worse; 1, something did; 2, wrong usage, or a file that is no report.`;
 

@@ -1,8 +1,8 @@
 // What two reports say differently, beyond noise. Absolute figures of two runs are not comparable, for machines have phases; ratios within a round
 // are: the groups that are tested are the ratios of all rounds, in the one report and in the other.
 //
-// What the test cannot see: all rounds of a stage ask the same process, and a process that is started anew may be a little faster or
-// slower for as long as it lives. Two runs of the same program show by how much.
+// What the test takes for chance alone: a process may be a little faster or slower than another of the same server for as long as it lives, and three of
+// them share the rounds of a stage. Two runs of the same program show how much is left of that.
 
 import { leastP, type RankTest, rankTest } from './rank-test.ts';
 import { ratiosOf, VALUES, type Value } from './ratios.ts';

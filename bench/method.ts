@@ -2,7 +2,7 @@
 
 import { percent } from './format.ts';
 import type { Machine } from './machine.ts';
-import type { Plan } from './plan.ts';
+import { type Plan, processesOf } from './plan.ts';
 import { BUSY_ENOUGH, LATEST_MICROS, ON_TIME } from './sample.ts';
 import type { Shape } from './shape.ts';
 import type { Demand, Measure } from './suite.ts';
@@ -34,7 +34,11 @@ export function describeSuite(
           memory: `growth from 64 idle connections to all, each after one echo and ${settleSeconds} s of idleness, divided by their number: Rss of smaps_rollup; kernel stacks by number of threads and /proc/meminfo; all servers are idle at the same time`,
         };
   if (stages.length === 0) return memory;
-  const lengths = new Set(stages.map((stage) => `${stage.rounds} rounds of ${stage.seconds} s`));
+  const lengths = new Set(
+    stages.map(
+      (stage) => `${stage.rounds} rounds of ${stage.seconds} s, of ${processesOf(stage)} processes of each server`,
+    ),
+  );
   const load = shapes.some(({ rate }) => rate !== null)
     ? 'open loop where a rate is given: messages are sent on a fixed schedule, and latency counts from when each should have been sent'
     : 'closed loop: the next message is sent when the answer to one has come';

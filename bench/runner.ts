@@ -1,7 +1,7 @@
 // The order of things. All servers of a stage are measured in turn, in each of its shapes, round by round, each round starting
 // with another one: what drifts on the machine meets all of them, and a ratio compares neighbours.
 //
-// For each stage every server is started anew and warmed up; then it serves all rounds and sleeps between its windows.
+// Three times in each stage every server is started anew and warmed up; then it serves some rounds, and sleeps between its windows.
 // A fresh process for every window would measure compilers: in its first second a Node server takes a tenth to a half more per round trip.
 //
 // A sample that does not count is repeated at once, twice at most; but on a machine that is busy with something else no
@@ -11,7 +11,7 @@
 import { connectionsOf, percent, whole } from './format.ts';
 import { type IdleSample, inTheMiddle, measureIdle } from './idle.ts';
 import { type Lab, type Reachable, reach, SampleFailure } from './lab.ts';
-import { idleSeconds, type Plan, sampleSeconds, warmupSeconds } from './plan.ts';
+import { idleSeconds, type Plan, processesOf, roundsPerProcess, sampleSeconds, warmupSeconds } from './plan.ts';
 import type { Progress } from './progress.ts';
 import { exceedsGenerator, type Sample, takeSample, warmUp } from './sample.ts';
 import type { Server } from './servers.ts';
@@ -106,14 +106,8 @@ export class Runner {
     const running = new Map<Subject, Reachable>();
     this.#repeatsLeft = Math.ceil((stage.rounds * stage.shapes.length * this.#servers.length) / 2);
     try {
-      for (const server of this.#servers) {
-        await this.#attempt(server, `${stage.title}, warming up: ${server.name}`, warmupSeconds(stage), async () => {
-          const started = await reach(this.#lab, server);
-          running.set(server, started);
-          await warmUp(this.#lab, started, stage.shapes[0]!, stage.warmupSeconds);
-        });
-      }
       for (let round = 0; round < stage.rounds; round++) {
+        if (round % roundsPerProcess(stage) === 0) await this.#startAnew(stage, running);
         await this.#round(stage, round, running);
         const taken = this.run.samples.filter(({ shape }) =>
           stage.shapes.some((own) => titleOf(own) === titleOf(shape)),
@@ -122,11 +116,24 @@ export class Runner {
         if (round === stage.rounds - 1 || !exceedsGenerator(taken, names)) continue;
         this.#progress.note(`onewait bench: ${stage.title}: more than the generator can ask for; no further rounds`);
         const roundSeconds = stage.shapes.reduce((sum, shape) => sum + sampleSeconds(stage, shape), 0);
-        this.#progress.advance((stage.rounds - 1 - round) * this.#servers.length * roundSeconds);
+        const starts = processesOf(stage) - 1 - Math.floor(round / roundsPerProcess(stage));
+        const left = (stage.rounds - 1 - round) * roundSeconds + starts * warmupSeconds(stage);
+        this.#progress.advance(left * this.#servers.length);
         return;
       }
     } finally {
-      await Promise.all([...running.values()].map(({ process }) => process?.end()));
+      await end(running);
+    }
+  }
+
+  async #startAnew(stage: Measured, running: Map<Subject, Reachable>): Promise<void> {
+    await end(running);
+    for (const server of this.#servers) {
+      await this.#attempt(server, `${stage.title}, warming up: ${server.name}`, warmupSeconds(stage), async () => {
+        const started = await reach(this.#lab, server);
+        running.set(server, started);
+        await warmUp(this.#lab, started, stage.shapes[0]!, stage.warmupSeconds);
+      });
     }
   }
 
@@ -193,4 +200,9 @@ export class Runner {
       this.#progress.note(`onewait bench: ${error.message} (${what}); it is left out from here on`);
     }
   }
+}
+
+async function end(running: Map<Subject, Reachable>): Promise<void> {
+  await Promise.all([...running.values()].map(({ process }) => process?.end()));
+  running.clear();
 }

@@ -68,7 +68,7 @@ export interface Stage {
   /** Not null: the rate of the shapes is not known before the servers' capacity is, which the stage before has measured. */
   readonly pace: Pace | null;
   readonly rounds: number;
-  /** Once per server: a just-in-time compiler needs a second, and a window before that would measure it. */
+  /** Once per process: a just-in-time compiler needs a second, and a window before that would measure it. */
   readonly warmupSeconds: number;
   /** Before each window, with its connections. */
   readonly leadSeconds: number;

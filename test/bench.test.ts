@@ -10,11 +10,12 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Children } from '../bench/children.ts';
 import { type IdleSample, inTheMiddle } from '../bench/idle.ts';
 import { makePlan, type Plan, planSeconds } from '../bench/plan.ts';
+import { Progress } from '../bench/progress.ts';
 import { formatPage } from '../bench/report.ts';
 import { makeReport, type Report } from '../bench/results.ts';
-import { emptyRun, type Run } from '../bench/runner.ts';
+import { emptyRun, type Run, Runner } from '../bench/runner.ts';
 import { exceedsGenerator, judge, type Sample, type Window } from '../bench/sample.ts';
-import { RATES } from '../bench/servers.ts';
+import { type Server as BenchServer, RATES } from '../bench/servers.ts';
 import { shapeOf, titleOf } from '../bench/shape.ts';
 import { latencyMicros, median, mergeCounts, pairedRatios, spread } from '../bench/stats.ts';
 import { SUITES } from '../bench/suite.ts';
@@ -371,6 +372,35 @@ describe('plan', () => {
     expect(titles(makePlan({ ...wishes, suite: idle, effort: 'quick' }))).toEqual([
       '64 connections, 64 bytes, 1 in flight and 64 connections, 900 idle, 64 bytes, 1 in flight and 64 connections, 4,000 idle, 64 bytes, 1 in flight',
     ]);
+  });
+});
+
+describe('a stage', () => {
+  test('has each server started three times, and each process serve its share of the rounds', async () => {
+    const starts = join(programs, 'starts');
+    const table = SUITES[0]!.servers(programs, 0).find(({ name }) => name === 'raw-epoll')!;
+    const server: BenchServer = {
+      ...table,
+      command: 'sh',
+      args: (at) => ['-c', 'echo >> "$0"; exec "$@"', starts, table.command, ...table.args(at)],
+    };
+    const plan = makePlan({
+      suite: SUITES[0]!,
+      effort: 'quick',
+      connections: [4],
+      messageBytes: null,
+      inFlight: null,
+      seconds: 0.1,
+      rounds: 5,
+      settleSeconds: 1,
+      mostConnections: 64,
+    });
+    const children = new Children();
+    const lab = { children, pinning: null, programs, talk: null, signal: new AbortController().signal };
+    const progress = new Progress(process.stderr, planSeconds(plan, 1));
+    const { samples } = await new Runner(lab, { ...plan, idleConnections: [] }, [server], progress).measureAll();
+    expect(new Set(samples.map(({ round }) => round))).toEqual(new Set([0, 1, 2, 3, 4]));
+    expect(readFileSync(starts, 'utf8')).toBe('\n\n\n');
   });
 });
 
