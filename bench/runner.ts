@@ -1,7 +1,7 @@
 // The order of things. All servers of a stage are measured in turn, in each of its shapes, round by round, each round starting
 // with another one: what drifts on the machine meets all of them, and a ratio compares neighbours.
 //
-// Three times in each stage every server is started anew and warmed up; then it serves some rounds, and sleeps between its windows.
+// Up to three times in each stage every server is started anew and warmed up; then it serves some rounds, and sleeps between its windows.
 // A fresh process for every window would measure compilers: in its first second a Node server takes a tenth to a half more per round trip.
 //
 // A sample that does not count is repeated at once, twice at most; but on a machine that is busy with something else no

@@ -110,7 +110,7 @@ function makeSelector(poller: PollerName): Selector {
 }
 
 /**
- * Chunks of several streams share it: transferring the buffer of one (postMessage) copies it, and is refused from Node 22 on (DataCloneError), or the others
+ * Chunks of several streams share it: transferring the buffer of one (postMessage) copies it in Node 20 and is refused later (DataCloneError), or the others
  * would lose their bytes.
  */
 function untransferable(memory: ArrayBuffer): ArrayBuffer {

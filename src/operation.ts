@@ -205,7 +205,7 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
   }
 
   /** This is its promise. */
-  protected promises(_promise: StartedPromise): void {}
+  protected promiseMade(_promise: StartedPromise): void {}
   /** Its promise is resolved. */
   protected resolved(): void {}
 
@@ -252,7 +252,7 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     const promise = new Promise(keepResolver) as StartedPromise;
     promise.trap = this as Trap;
     promise[Symbol.iterator] = iterateStarted;
-    this.promises(promise);
+    this.promiseMade(promise);
     this.attach(resolver!);
     return promise as unknown as Operation<T>;
   }
@@ -466,14 +466,13 @@ export function startedWait(operation: unknown): Trap | null {
   return isStarted(operation) ? new Started(operation) : null;
 }
 
-/** Takes back the wait behind a promise of `promise()` that nobody else has waited for. Does nothing to anything else. @internal */
+/**
+ * Takes back the wait behind a promise of `promise()`, unless its outcome is there already or somebody else has its wait. Does nothing to anything
+ * else. @internal
+ */
 export function takeBackStarted(operation: unknown): void {
-  if (isStarted(operation)) forgo(operation);
-}
-
-/** Unless its outcome is there already, or somebody else has its wait. */
-function forgo(promise: StartedPromise): void {
-  if (promise.value === undefined && promise.trap.promised && promise.trap.takeBack()) spend(promise);
+  if (isStarted(operation) && operation.trap.promised && operation.value === undefined && operation.trap.takeBack())
+    spend(operation);
 }
 
 /** An operation with nothing to wait for and nothing to tell, in `await` style. @internal */
@@ -515,7 +514,7 @@ class Started extends Trap<unknown> implements Waiter {
     super.revoke(waiter);
     if (begun) return;
     const { trap, value } = this.source;
-    if (value === undefined) forgo(this.source);
+    if (value === undefined) takeBackStarted(this.source);
     else if (value !== GIVEN_BACK && trap.giveBack(value)) {
       this.source.value = GIVEN_BACK;
       spend(this.source);

@@ -70,7 +70,7 @@ abstract class ChunkTrap<T> extends ReadTrap<T> {
   }
   override readable(): void {}
 
-  protected override promises(promise: StartedPromise): void {
+  protected override promiseMade(promise: StartedPromise): void {
     this.unresolved = promise;
   }
   /** From now on it can wait for the next chunk: the promise has this one. */
