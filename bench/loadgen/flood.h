@@ -25,6 +25,9 @@ class Flood {
   void start() {
     for (size_t i = 0; i < connections_.size(); i++) {
       connections_[i].queued = UINT64_MAX;
+      // With more, an acknowledgement has the kernel send megabytes before it returns from whatever the generator had called.
+      const int bytes = Pattern::kLongest;
+      for (const int buffer : {SO_SNDBUF, SO_RCVBUF}) setsockopt(connections_[i].fd, SOL_SOCKET, buffer, &bytes, sizeof bytes);
       // Level-triggered, unlike the others: what a step has left over is there again in the next one, when it is its turn.
       one_by_one_.watch(connections_[i].fd, i, EPOLLIN | EPOLLOUT);
     }
