@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { carryOut } from './commands.ts';
+import { Interrupted } from './lab.ts';
 import type { Build, Peer } from './peers.ts';
 import { isReadable, root } from './servers.ts';
 
@@ -28,13 +29,14 @@ export function isBuilt(peer: Peer): boolean {
 }
 
 /** Compiles the server of a peer that is there, if need be. Returns what went wrong. */
-async function build(peer: Peer): Promise<string | null> {
+async function build(peer: Peer, signal: AbortSignal | undefined): Promise<string | null> {
   if (peer.build === undefined || isBuilt(peer)) return null;
   const { folder, sources, command } = peer.build;
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   for (const [name, file] of Object.entries(sources)) copyFileSync(sourceOf(file), join(folder, name));
-  const { ok, output } = await carryOut(`compiling ${peer.name}`, command, { cwd: folder });
+  const { ok, output } = await carryOut(`compiling ${peer.name}`, command, { cwd: folder, signal });
+  if (signal?.aborted) throw new Interrupted();
   if (ok) {
     writeFileSync(stampOf(peer.build), hashOf(peer));
     return null;
@@ -44,11 +46,14 @@ async function build(peer: Peer): Promise<string | null> {
   return `${peer.name} could not be compiled: see ${log}`;
 }
 
-/** Compiles what can be compiled of these. Returns what went wrong, by the peer's name. */
-export async function buildAll(peers: readonly Peer[]): Promise<ReadonlyMap<string, string>> {
+/**
+ * Compiles what can be compiled of these. Returns what went wrong, by the peer's name.
+ * @throws Interrupted when `signal` is aborted
+ */
+export async function buildAll(peers: readonly Peer[], signal?: AbortSignal): Promise<ReadonlyMap<string, string>> {
   const problems = new Map<string, string>();
   for (const peer of peers) {
-    const problem = peer.version() === null ? null : await build(peer);
+    const problem = peer.version() === null ? null : await build(peer, signal);
     if (problem !== null) problems.set(peer.name, problem);
   }
   return problems;

@@ -1,6 +1,6 @@
 // `npm run bench -- compare BEFORE.json AFTER.json`: what changed beyond noise, in words.
 //
-// Exit codes: 0, nothing got worse; 1, something did; 2, wrong usage, or a file that is no report.
+// Exit codes: 0, nothing got worse; 1, something did, or the second run is not complete; 2, wrong usage, a file that is no report, or nothing to compare.
 
 import { CommanderError } from 'commander';
 import {
@@ -63,9 +63,12 @@ function changesWhere(isWorse: boolean, { changes, memory }: Comparison): string
   ];
 }
 
-function summaryOf({ changes, unchanged, tooFew, memory }: Comparison): string {
-  const tested = changes.length + unchanged.length;
-  if (tested + tooFew.length + memory.length === 0)
+const isEmpty = ({ changes, unchanged, tooFew, memory }: Comparison): boolean =>
+  [changes, unchanged, tooFew, memory].every((list) => list.length === 0);
+
+function summaryOf(comparison: Comparison): string {
+  const tested = comparison.changes.length + comparison.unchanged.length;
+  if (isEmpty(comparison))
     return 'There is nothing to compare: no server was measured in both, in the same shape and beside the reference of its suite.';
   if (tested === 0) return 'No ratio could be tested.';
   const byChance = (tested * LEAST_LIKELY).toFixed(1);
@@ -110,7 +113,8 @@ changed by at least ${percent(LEAST_CHANGE)}. Memory per idle connection is meas
 a difference that is larger than runs of the same servers have, if the samples of the one are all above those of the other. A process
 may be a little faster or slower than another for as long as it lives, and only three share the rounds: compare two runs of the same program to learn how much that is.
 
-Exit codes: 0, nothing got worse; 1, something did; 2, wrong usage, or a file that is no report.`;
+Exit codes: 0, nothing got worse; 1, something did, or the second run is not complete; 2, wrong usage, a file that is no report, or nothing
+to compare.`;
 
 /** Compares the files that the arguments name; returns the exit code. */
 export function compare(args: readonly string[]): number {
@@ -122,9 +126,11 @@ export function compare(args: readonly string[]): number {
   try {
     command.parse([...args], { from: 'user' });
     const [before, after] = command.args as [string, string];
-    const comparison = compareReports(readReport(before), readReport(after));
+    const second = readReport(after);
+    const comparison = compareReports(readReport(before), second);
     process.stdout.write(`${formatComparison(comparison, before, after)}\n`);
-    return [...comparison.changes, ...comparison.memory].some(({ isWorse }) => isWorse) ? 1 : 0;
+    if (isEmpty(comparison)) return 2;
+    return !second.complete || [...comparison.changes, ...comparison.memory].some(({ isWorse }) => isWorse) ? 1 : 0;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     if (!(error instanceof Unreadable)) throw error;

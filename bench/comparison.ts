@@ -204,6 +204,7 @@ function warningsOf(before: Report, after: Report, shared: readonly SuiteReport[
   const facts: ReadonlyArray<readonly [string, (report: Report) => string]> = [
     ['processors', ({ machine }) => `${machine.cpuModel}, ${machine.cores} cores`],
     ['kernels', ({ machine }) => machine.kernel],
+    ['congestion controls', ({ machine }) => machine.congestionControl],
     ['versions of Node', ({ machine }) => machine.node],
     // To the GiB: what the kernel keeps for itself varies.
     ['sizes of memory', ({ machine }) => `${Math.round(machine.memoryBytes / 2 ** 30)} GiB`],

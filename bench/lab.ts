@@ -1,7 +1,7 @@
 // Where samples are taken: a server on one core, the generator on another, and one account of how either failed.
 
 import { readdirSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type Server as Listener } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Child, Children } from './children.ts';
@@ -49,16 +49,25 @@ export const isOurs = (server: Reachable): server is RunningServer => server.pro
 
 let lastPort = 7000 + (process.pid % 1000);
 
-/** A port below the ephemeral range, where no outgoing connection can have taken it, and another one for each that asks. */
-async function freePort(): Promise<number> {
+/** Null if somebody listens there. */
+const listens = (where: { host: string; port: number } | { path: string }): Promise<Listener | null> =>
+  new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(null)).listen(where, () => resolve(server));
+  });
+
+/**
+ * A port below the ephemeral range, where no outgoing connection can have taken it, and another one for each that asks, also of another run at the same
+ * time: an abstract socket (unix(7)) of its number is kept for as long as this process lives.
+ */
+export async function freePort(): Promise<number> {
   for (;;) {
     lastPort = lastPort >= 9900 ? 7000 : lastPort + 1;
     const port = lastPort;
-    const probe = createServer();
-    const free = await new Promise<boolean>((resolve) => {
-      probe.once('error', () => resolve(false)).listen(port, HOST, () => resolve(true));
-    });
-    if (!free) continue;
+    const claim = await listens({ path: `\0onewait-bench-port-${port}` });
+    claim?.unref();
+    const probe = claim && (await listens({ host: HOST, port }));
+    if (probe === null) continue;
     await new Promise((resolve) => probe.close(resolve));
     return port;
   }

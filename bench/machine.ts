@@ -7,6 +7,8 @@ export interface Machine {
   readonly cpuModel: string;
   readonly cores: number;
   readonly kernel: string;
+  /** Of the servers' connections (tcp(7)): BBR paces large messages by timers. */
+  readonly congestionControl: string;
   readonly node: string;
   readonly memoryBytes: number;
   readonly descriptorLimit: number;
@@ -64,6 +66,7 @@ export function describeMachine(commandLine: string): Machine {
     cpuModel: cpus()[0]?.model ?? 'unknown',
     cores: cpus().length,
     kernel: release(),
+    congestionControl: readFileSync('/proc/sys/net/ipv4/tcp_congestion_control', 'utf8').trim(),
     node: process.version,
     memoryBytes: totalmem(),
     descriptorLimit: descriptorLimit(),

@@ -1,46 +1,37 @@
 // The echo benchmark: `npm run bench -- --help`.
 //
 // Exit codes: 0, everything was measured; 1, a server or the generator failed, or nothing could be measured; 2, wrong
-// usage; 130 and 143, interrupted by SIGINT or SIGTERM.
+// usage; 129, 130 and 143, interrupted by SIGHUP, SIGINT or SIGTERM.
 
 import { setMaxListeners } from 'node:events';
-import { accessSync, constants, mkdirSync, writeFileSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildAll } from './builds.ts';
 import { Children } from './children.ts';
 import { compare } from './compare.ts';
 import { learnAnswer, startRates } from './exchange.ts';
+import { whole } from './format.ts';
 import { formatList, install } from './installation.ts';
 import { Interrupted, type Lab, SampleFailure } from './lab.ts';
 import { describeMachine, type Machine, mostConnections } from './machine.ts';
 import { type Options, parseOptions } from './options.ts';
-import { writePicture } from './page/picture.ts';
+import { whyUnwritable, writeReport } from './output.ts';
 import { isPeer } from './peers.ts';
-import { makePlan, type Plan, planSeconds } from './plan.ts';
+import { makePlan, mostBeside, type Plan, planSeconds } from './plan.ts';
 import { Progress } from './progress.ts';
-import { formatPage } from './report.ts';
-import { makeReport, type Outcome, type Report } from './results.ts';
+import { makeReport, type Outcome } from './results.ts';
 import { Runner } from './runner.ts';
 import { serve } from './serve.ts';
 import { isAvailable, isCommand, type Server } from './servers.ts';
 import { formatTable } from './table.ts';
 import { located, type Target } from './target.ts';
 
-function fail(message: string): never {
-  process.stderr.write(`onewait bench: ${message}\n`);
-  process.exit(1);
-}
+const note = (message: string): void => void process.stderr.write(`onewait bench: ${message}\n`);
 
-/** Found out before five minutes of measuring, not after. */
-function requireWritable(folder: string, isOurs: boolean): void {
-  try {
-    if (isOurs) mkdirSync(folder, { recursive: true });
-    accessSync(folder, constants.W_OK);
-  } catch (error) {
-    fail(`cannot write to ${folder}: ${(error as Error).message}`);
-  }
+function fail(message: string, code = 1): never {
+  note(message);
+  process.exit(code);
 }
 
 function requireTools({ programs, suites, serve }: Options): void {
@@ -52,15 +43,6 @@ function requireTools({ programs, suites, serve }: Options): void {
     fail('needs wrk, the client of the suite exchange: apt-get install wrk');
   const generator = join(programs, 'loadgen');
   if (!isCommand(generator)) fail(`there is no ${generator}: build it with 'node native/setup.mjs --bench'`);
-}
-
-function write(report: Report, options: Options): void {
-  if (options.json !== null) writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
-  if (options.out === null) return;
-  const page = join(options.out, 'report.html');
-  writeFileSync(page, formatPage(report));
-  process.stderr.write(`onewait bench: wrote ${page}\n`);
-  writePicture(report, options.out, (message) => process.stderr.write(`onewait bench: ${message}\n`));
 }
 
 /** A suite that is about to be measured. */
@@ -89,12 +71,18 @@ async function prepare(lab: Lab, plans: readonly Plan[], options: Options, skipp
     const { suite } = plan;
     const rates = suite.path === null ? 0 : await startRates(lab);
     const chosen = suite.servers(options.programs, rates).filter(({ name }) => options.servers.includes(name));
-    const problems = await buildAll(chosen.filter(isPeer));
+    const problems = await buildAll(chosen.filter(isPeer), lab.signal);
     for (const { name, install } of chosen.filter((server) => !isAvailable(server))) {
       const line = problems.get(name) ?? `${name} is not available: ${install}`;
       if (skipped.includes(line)) continue;
       skipped.push(line);
-      process.stderr.write(`onewait bench: skipped: ${line}\n`);
+      note(`skipped: ${line}`);
+    }
+    const loops = chosen.some(({ severalCores }) => severalCores) && lab.pinning?.otherCpus.length === 1;
+    if (loops) {
+      const line = `${suite.name}: all loops share one core, for this machine has no other but the generator's`;
+      skipped.push(line);
+      note(line);
     }
     const talk = suite.path === null ? null : await learnAnswer(lab, suite.path, rates);
     tasks.push({ plan, servers: chosen.filter(isAvailable), lab: { ...lab, talk } });
@@ -102,7 +90,7 @@ async function prepare(lab: Lab, plans: readonly Plan[], options: Options, skipp
   return tasks;
 }
 
-/** Ends all children at SIGINT and SIGTERM, and says so by its signal and its exit code. */
+/** Ends all children at SIGINT, SIGTERM and SIGHUP, and says so by its signal and its exit code. */
 class Interruption {
   readonly children: Children = new Children();
   exitCode = 0;
@@ -111,7 +99,7 @@ class Interruption {
   constructor() {
     // While memory is measured each of the servers listens for it.
     setMaxListeners(0, this.#controller.signal);
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
       process.on(signal, () => {
         this.exitCode = 128 + osConstants.signals[signal];
         this.#controller.abort();
@@ -134,7 +122,7 @@ async function serveAlone(
   const interruption = new Interruption();
   const { children, signal } = interruption;
   try {
-    const problems = await buildAll([server].filter(isPeer));
+    const problems = await buildAll([server].filter(isPeer), signal);
     if (problems.has(server.name)) fail(problems.get(server.name)!);
     await serve({ children, pinning, programs, talk: null, signal }, server, at);
   } catch (error) {
@@ -150,8 +138,7 @@ async function measure(options: Options, machine: Machine, plans: readonly Plan[
   const interruption = new Interruption();
   const { children } = interruption;
   const { pinning } = machine;
-  if (pinning === null && options.target === null)
-    process.stderr.write('onewait bench: there is one core only: not pinned, no sample is valid\n');
+  if (pinning === null && options.target === null) note('there is one core only: not pinned, no sample is valid');
   const lab: Lab = { children, pinning, programs: options.programs, talk: null, signal: interruption.signal };
   const outcomes: Outcome[] = [];
   const skipped: string[] = [];
@@ -182,13 +169,13 @@ async function measure(options: Options, machine: Machine, plans: readonly Plan[
     versions: [...versions],
     target: options.target,
   });
-  write(report, options);
+  const written = writeReport(report, options, interrupted, note);
   if (interrupted) {
-    process.stderr.write('onewait bench: interrupted; nothing that was measured is valid\n');
+    note('interrupted; nothing that was measured is valid');
     return interruption.exitCode;
   }
   process.stdout.write(`${formatTable(report)}\n`);
-  return outcomes.some(({ run }) => run.failures.size > 0) ? 1 : 0;
+  return !written || outcomes.some(({ run }) => run.failures.size > 0) ? 1 : 0;
 }
 
 // A reader that has gone (`| head`) wants no more output, and no complaint either.
@@ -211,9 +198,17 @@ async function main(argv: readonly string[]): Promise<number> {
   if (options.install !== null) return (await install(options.programs, options.install)) ? 0 : 1;
   requireTools(options);
   if (options.serve !== null) return serveAlone(options, machine, options.serve);
-  if (options.json !== null) requireWritable(dirname(resolve(options.json)), false);
-  if (options.out !== null) requireWritable(options.out, true);
+  const problem = whyUnwritable(options);
+  if (problem !== null) fail(problem);
   const plans = options.suites.map((suite) => makePlan({ ...options, suite, mostConnections: most }));
+  for (const plan of plans) {
+    const beside = mostBeside(plan);
+    if (Math.max(...(options.connections ?? [0])) + beside > most)
+      fail(
+        `--connections: ${plan.suite.name} has ${whole(beside)} others beside them, and ${whole(most)} are all that this machine allows`,
+        2,
+      );
+  }
   return measure(options, machine, plans);
 }
 

@@ -29,6 +29,10 @@ export interface Wishes {
   readonly mostConnections: number;
 }
 
+/** The most connections that a plan has at a time, beside what was wished for. */
+export const mostBeside = ({ stages }: Pick<Plan, 'stages'>): number =>
+  Math.max(0, ...stages.flatMap(({ shapes }) => shapes.map((shape) => connectionsIn(shape) - shape.connections)));
+
 /** What is wished for takes the place of what the suite has; stages that become the same are one. */
 function wished(stage: Stage, wishes: Wishes, connections: number | null): Stage {
   const change = (shape: Shape): Shape => ({
@@ -58,15 +62,17 @@ export function makePlan(wishes: Wishes): Plan {
   const chosen = stages.flatMap((stage) =>
     (counts ?? [null]).map((connections) => {
       // A number of connections that the suite has itself comes with that stage's length and rounds.
-      const alike = stages.find(({ shapes, pace }) => pace === stage.pace && shapes[0]!.connections === connections);
+      const own = JSON.stringify({ ...stage.shapes[0]!, connections });
+      const alike = stages.find(({ shapes, pace }) => pace === stage.pace && JSON.stringify(shapes[0]) === own);
       return wished(alike ?? stage, wishes, connections);
     }),
   );
-  const idle = suite.memory(effort, mostConnections).map((count) => Math.min(count, mostConnections));
+  // Where there is nothing else to measure, it is memory that is meant.
+  const idle = stages.length === 0 && counts !== null ? counts : suite.memory(effort, mostConnections);
   return {
     suite,
     stages: distinct(chosen),
-    idleConnections: [...new Set(idle)],
+    idleConnections: [...new Set(idle.map((count) => Math.min(count, mostConnections)))],
     idleRounds: Math.min(suite.memoryRounds(effort), wishes.rounds ?? Number.POSITIVE_INFINITY),
     messageBytes: wishes.messageBytes ?? 64,
     settleSeconds: wishes.settleSeconds,

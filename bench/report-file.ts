@@ -35,7 +35,14 @@ const having =
     Object.entries(fields).every(([name, check]) => check((value as Record<string, unknown>)[name]));
 
 const CHECKS: Readonly<Record<string, Check>> = {
-  machine: having({ cpuModel: text, cores: number, kernel: text, node: text, memoryBytes: number }),
+  machine: having({
+    cpuModel: text,
+    cores: number,
+    kernel: text,
+    congestionControl: text,
+    node: text,
+    memoryBytes: number,
+  }),
   method: having({}),
   complete: flag,
   suites: each(

@@ -94,6 +94,12 @@ export class Runner {
   #fix(stage: Stage): Measured | null {
     if (stage.pace === null) return { ...stage, title: titleOf(stage.shapes[0]!) };
     const rate = this.#rateOf(stage.pace);
+    if (rate === null) {
+      const { share, of } = stage.pace;
+      this.#note(
+        `no rate of ${percent(share)} of the capacity of ${of}, which is not known: it is not among the servers, or did not live to be measured`,
+      );
+    }
     if (rate === null || this.run.shapes.some((shape) => shape.rate === rate)) return null;
     const title = `${whole(rate)} per second, ${percent(stage.pace.share)} of the capacity of ${stage.pace.of}`;
     return { ...stage, shapes: stage.shapes.map((shape) => ({ ...shape, rate })), title };
@@ -114,7 +120,7 @@ export class Runner {
         );
         const names = this.#servers.map(({ name }) => name).filter((name) => !this.run.failures.has(name));
         if (round === stage.rounds - 1 || !exceedsGenerator(taken, names)) continue;
-        this.#progress.note(`onewait bench: ${stage.title}: more than the generator can ask for; no further rounds`);
+        this.#note(`${stage.title}: more than the generator can ask for; no further rounds`);
         const roundSeconds = stage.shapes.reduce((sum, shape) => sum + sampleSeconds(stage, shape), 0);
         const starts = processesOf(stage) - 1 - Math.floor(round / roundsPerProcess(stage));
         const left = (stage.rounds - 1 - round) * roundSeconds + starts * warmupSeconds(stage);
@@ -143,7 +149,13 @@ export class Runner {
       const start = round % stage.shapes.length;
       for (const shape of [...stage.shapes.slice(start), ...stage.shapes.slice(0, start)]) {
         const most = 'command' in server ? server.mostConnections : undefined;
-        if (shape.connections + shape.idleConnections > (most ?? Number.POSITIVE_INFINITY)) continue;
+        if (shape.connections + shape.idleConnections > (most ?? Number.POSITIVE_INFINITY)) {
+          if (round === 0)
+            this.#note(
+              `${titleOf(shape)}: without ${server.name}, which takes ${whole(most!)} connections at the most`,
+            );
+          continue;
+        }
         const what = `${titleOf(shape)}, round ${round + 1} of ${stage.rounds}: ${server.name}`;
         await this.#attempt(server, what, sampleSeconds(stage, shape), async () => {
           for (let repeats = 0; ; repeats++) {
@@ -190,6 +202,10 @@ export class Runner {
     this.#progress.advance(plannedSeconds);
   }
 
+  #note(message: string): void {
+    this.#progress.note(`onewait bench: ${message}`);
+  }
+
   /** A server that fails is left out; the others go on. */
   async #guard(server: Subject, what: string, measure: () => Promise<void>): Promise<void> {
     try {
@@ -197,7 +213,7 @@ export class Runner {
     } catch (error) {
       if (!(error instanceof SampleFailure)) throw error;
       this.run.failures.set(server.name, error.message);
-      this.#progress.note(`onewait bench: ${error.message} (${what}); it is left out from here on`);
+      this.#note(`${error.message} (${what}); it is left out from here on`);
     }
   }
 }

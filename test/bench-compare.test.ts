@@ -326,6 +326,23 @@ describe('bench compare', () => {
     expect(run(fast, fast)).toMatchObject({ status: 0, stdout: expect.stringMatching(/^No change beyond noise\n/) });
   });
 
+  test('exits with 1 if the second run is not complete, and with 2 if there is nothing to compare', () => {
+    const into = folder();
+    const report = made({ seed: 1, servers: { 'onewait-await': 0.96 } });
+    const whole = write(into, 'whole.json', report);
+    const broken = write(into, 'broken.json', { ...report, complete: false });
+    const other = write(into, 'other.json', made({ seed: 3, suite: 'latency', servers: {} }));
+    expect(run(whole, broken)).toMatchObject({
+      status: 1,
+      stdout: expect.stringContaining('the second run is not complete'),
+    });
+    expect(run(broken, whole)).toMatchObject({
+      status: 0,
+      stdout: expect.stringContaining('the first run is not complete'),
+    });
+    expect(run(whole, other)).toMatchObject({ status: 2, stdout: expect.stringContaining('nothing to compare') });
+  });
+
   test('a file that is not there, is damaged, or is something else is one line and exit code 2', () => {
     const into = folder();
     const report = made({ seed: 1, servers: {} });

@@ -6,6 +6,7 @@ export const MACHINE: Machine = {
   cpuModel: 'a processor',
   cores: 2,
   kernel: '6.1',
+  congestionControl: 'cubic',
   node: 'v20',
   memoryBytes: 2 ** 34,
   descriptorLimit: 20_000,

@@ -8,7 +8,11 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Children } from '../bench/children.ts';
+import { carryOut } from '../bench/commands.ts';
 import { type IdleSample, inTheMiddle } from '../bench/idle.ts';
+import { freePort } from '../bench/lab.ts';
+import { describeMachine, mostConnections } from '../bench/machine.ts';
+import { writeReport } from '../bench/output.ts';
 import { makePlan, type Plan, planSeconds } from '../bench/plan.ts';
 import { Progress } from '../bench/progress.ts';
 import { formatPage } from '../bench/report.ts';
@@ -23,6 +27,7 @@ import { formatTable } from '../bench/table.ts';
 import { runWrk } from '../bench/wrk.ts';
 import { MACHINE } from './bench-machine.ts';
 import { needs } from './processes.ts';
+import { until } from './until.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const main = join(root, 'dist/bench/main.js');
@@ -360,6 +365,22 @@ describe('plan', () => {
     ]);
   });
 
+  test('of a number of connections that the suite has itself still has each of its other shapes', () => {
+    const sizes = SUITES.find(({ name }) => name === 'sizes')!;
+    expect(titles(makePlan({ ...wishes, suite: sizes, connections: [64] }))).toEqual([
+      '64 connections, 1 KiB, 1 in flight',
+      '64 connections, 16 KiB, 1 in flight',
+      '64 connections, 1 MiB, 1 in flight',
+    ]);
+  });
+
+  test('of a suite that measures memory only has the numbers of connections that are wished for', () => {
+    const connections = [200, 100, 100];
+    const memory = SUITES.find(({ name }) => name === 'memory')!;
+    expect(makePlan({ ...wishes, suite: memory, connections }).idleConnections).toEqual([100, 200]);
+    expect(makePlan({ ...wishes, connections }).idleConnections).toEqual([5_000, 19_000]);
+  });
+
   test('measures no shape that would hold more than 256 MiB in flight', () => {
     const sizes = SUITES.find(({ name }) => name === 'sizes')!;
     const shapes = makePlan({ ...wishes, suite: sizes, effort: 'full' }).stages.flatMap((stage) => stage.shapes);
@@ -372,6 +393,31 @@ describe('plan', () => {
     expect(titles(makePlan({ ...wishes, suite: idle, effort: 'quick' }))).toEqual([
       '64 connections, 64 bytes, 1 in flight and 64 connections, 900 idle, 64 bytes, 1 in flight and 64 connections, 4,000 idle, 64 bytes, 1 in flight',
     ]);
+  });
+});
+
+describe('a port', () => {
+  test('that another run has chosen is left to it, also before anybody listens', async () => {
+    const port = await freePort();
+    const claim = createServer().listen(`\0onewait-bench-port-${port + 1}`);
+    await new Promise((resolve) => claim.once('listening', resolve));
+    expect(await freePort()).toBeGreaterThan(port + 1);
+    claim.close();
+  });
+});
+
+describe('compiling', () => {
+  test('ends when the run is interrupted, with all that the compiler has started', async () => {
+    const interruption = new AbortController();
+    const mark = `600.${process.pid}`;
+    const sleepers = () => spawnSync('pgrep', ['-f', `^sleep ${mark}`], { encoding: 'utf8' }).stdout;
+    const outcome = carryOut('compiling nothing', ['sh', '-c', `sleep ${mark} & wait`], {
+      signal: interruption.signal,
+    });
+    await until('the compiler has started another', () => sleepers() !== '');
+    interruption.abort();
+    expect(await outcome).toEqual({ ok: false, output: '' });
+    await until('that one has ended, too', () => sleepers() === '');
   });
 });
 
@@ -457,6 +503,46 @@ describe('report', () => {
   const report: Report = makeReport(MACHINE, [{ plan, servers, run }], { interrupted: false, skipped: [] });
   const find = (server: string, connections: number) =>
     report.results.find((result) => result.server === server && result.connections === connections)!;
+
+  test('that cannot be written after all goes elsewhere, and says so', () => {
+    const json = join(programs, 'a-folder-that-has-gone', 'report.json');
+    const notes: string[] = [];
+    expect(writeReport(report, { json, out: null }, false, (message) => notes.push(message))).toBe(false);
+    expect(notes).toEqual([
+      expect.stringMatching(/^cannot write the results where they were to go: ENOENT.*; they are in \/[^ ]*$/),
+    ]);
+    const [refuge] = /[^ ]*$/.exec(notes[0]!)!;
+    expect(JSON.parse(readFileSync(refuge, 'utf8'))).toEqual(JSON.parse(JSON.stringify(report)));
+    rmSync(refuge);
+  });
+
+  test('of an interrupted run replaces none', () => {
+    const into = mkdtempSync(join(programs, 'kept-'));
+    const places = { json: join(into, 'report.json'), out: into };
+    const files = [places.json, join(into, 'report.html')];
+    const notes: string[] = [];
+    const note = (message: string) => void notes.push(message);
+    for (const file of files) writeFileSync(file, 'earlier');
+    expect(writeReport(report, places, true, note)).toBe(true);
+    expect(notes).toEqual(files.map((file) => `left ${file} as it was`));
+    expect(files.map((file) => readFileSync(file, 'utf8'))).toEqual(['earlier', 'earlier']);
+    for (const file of files) rmSync(file);
+    writeReport(report, { ...places, out: null }, true, note);
+    expect(JSON.parse(readFileSync(places.json, 'utf8'))).toEqual(JSON.parse(JSON.stringify(report)));
+    expect(readdirSync(into)).toEqual(['report.json']);
+  });
+
+  test('that has no main chart leaves none of an earlier one beside it', () => {
+    const into = mkdtempSync(join(programs, 'stale-'));
+    for (const name of ['headline.svg', 'headline.png']) writeFileSync(join(into, name), 'earlier');
+    const alone = { ...run, samples: run.samples.filter(({ server }) => server === 'raw-epoll') };
+    const single = makeReport(MACHINE, [{ plan, servers: ['raw-epoll'], run: alone }], {
+      interrupted: false,
+      skipped: [],
+    });
+    writeReport(single, { json: null, out: into }, false, () => {});
+    expect(readdirSync(into)).toEqual(['report.html']);
+  });
 
   test('has one result per server and shape that was measured, with the documented fields', () => {
     expect(report.results.map(({ server, shape }) => `${server}: ${shape}`)).toEqual([
@@ -639,12 +725,50 @@ describe('command', () => {
     [['--quick', '--full'], 'cannot be used with'],
     [['--suite', 'exchange', '--seconds', '0.5'], 'whole --seconds'],
     [['--suite', 'exchange', '--size', '64'], 'are for the others'],
+    [['--suite', 'idle', '--connections', `${mostConnections(describeMachine(''))}`], 'others beside them'],
   ])('answers wrong usage %j with one line and exit code 2', (args, message) => {
     const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], { encoding: 'utf8' });
     expect(status).toBe(2);
     expect(stdout).toBe('');
     expect(stderr).toContain(message);
     expect(stderr.trim().split('\n')).toHaveLength(1);
+  });
+
+  test.each([
+    ['a JSON file that is a directory', '--json', programs, 'it is a directory'],
+    ['a JSON file without a name', '--json', '', 'its name is empty'],
+    ['a JSON file in /proc', '--json', '/proc/onewait.json', 'ENOENT'],
+    ['a folder in which nothing can be made', '--out', '/proc', 'ENOENT'],
+  ])('refuses %s before anything is measured', (_, option, place, why) => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [main, option, place], { encoding: 'utf8' });
+    expect([status, stdout]).toEqual([1, '']);
+    expect(stderr).toMatch(/^onewait bench: cannot write to [^\n]*\n$/);
+    expect(stderr).toContain(why);
+  });
+
+  const short = ['--quick', '--seconds', '0.05', '--rounds', '1'];
+
+  test.each([
+    ['a rate that depends on a server', 'latency', 'raw-epoll', '64', /no rate of .* of node-net, which is not known/],
+    [
+      'a server that takes fewer',
+      'idle',
+      'onewait-epoll,onewait-select',
+      '500',
+      /without onewait-select, which takes [\d,]+ connections/,
+    ],
+  ])('says so when %s is not measured', async (_, suite, servers, connections, message) => {
+    const args = ['--suite', suite, '--servers', servers, '--connections', connections];
+    const ended = await collect(bench(...args, ...short));
+    expect(ended.code).toBe(0);
+    expect(ended.stderr).toMatch(message);
+  });
+
+  test('says so when loops that are to have several cores have one', async () => {
+    const ended = await collect(bench('--suite', 'cores', '--servers', 'onewait-1', '--connections', '4', ...short));
+    expect(ended.code).toBe(0);
+    const alone = describeMachine('').pinning?.otherCpus.length === 1;
+    expect(ended.stderr.includes('cores: all loops share one core')).toBe(alone);
   });
 
   test('skips a server that is not there, and says how to have it', async () => {
@@ -751,6 +875,7 @@ describe('command', () => {
   test.each([
     ['SIGINT', 130],
     ['SIGTERM', 143],
+    ['SIGHUP', 129],
   ] as const)('interrupted by %s ends its children and writes what it has as invalid', async (signal, code) => {
     const file = join(programs, `${signal}.json`);
     const child = bench(

@@ -38,12 +38,14 @@ function screenshot(from: string, to: string, { width, height }: Drawing): void 
 
 export function writePicture(report: Report, folder: string, note: (message: string) => void): void {
   const headline = headlineFigure(report);
+  const [vector, pixels] = [join(folder, 'headline.svg'), join(folder, 'headline.png')];
+  // Those of another run would be taken for this one's.
+  for (const file of [vector, pixels]) rmSync(file, { force: true });
   if (headline === null) {
     note('no headline.svg: no two servers have figures that can be compared');
     return;
   }
   const drawing = standaloneSvg(headline, report, CHART_STYLE);
-  const [vector, pixels] = [join(folder, 'headline.svg'), join(folder, 'headline.png')];
   writeFileSync(vector, drawing.content);
   note(`wrote ${vector}`);
   if (!isCommand(BROWSER)) {

@@ -74,6 +74,7 @@ export const machineFacts = (machine: Machine): Record<string, string> => ({
   processor: `${machine.cpuModel}, ${machine.cores} core${machine.cores === 1 ? '' : 's'}`,
   'main memory': `${(machine.memoryBytes / 2 ** 30).toFixed(0)} GiB`,
   Linux: machine.kernel,
+  'congestion control': machine.congestionControl,
   Node: machine.node,
   'open files': `at most ${whole(machine.descriptorLimit)} in a process`,
   date: machine.date,
