@@ -3,10 +3,11 @@
 // One turn:   flush and wait      below, in native code: the only call that blocks
 //             wake                what the wait brought settles the traps that were registered for it
 //             expire              timers that are due settle theirs
-//             send                large writes that async functions have queued since leave together, and settle theirs
+//             send                large writes that are left from the turn before leave together, and settle theirs
 //             run                 the tasks whose traps were settled go on to their next trap
 //             send, run           once more, for the large writes that these have queued
 //             prepare             when to wake up next, whether there is anything to wait for
+//             sendSoon            when V8 has run the async functions that were resumed, their large writes leave together, too
 //
 // Invariants:
 // - It does no I/O of its own and knows no socket: streams and listeners are descriptors that are told.
@@ -16,7 +17,7 @@
 // - Interest is taken back lazily: readiness that nobody waits for removes it, so a server that always reads again never calls epoll_ctl.
 // - Nobody starves: a turn runs what was ready when it began, and once more what its large writes made so; a task that never has to wait is sent to the back after its share of operations.
 
-import { currentTask } from './current.ts';
+import { currentTask, isStepping, runAs } from './current.ts';
 import { COMPLETION, type Driver, MAX_SENDS, READ_PAGE, READY } from './driver.ts';
 import { ClosedError, type SystemError } from './errors.ts';
 import type { Trap } from './operation.ts';
@@ -28,6 +29,9 @@ import type { Observer } from './trace/observer.ts';
 import { OpenKind } from './trace/record.ts';
 import { observe } from './trace/tracer.ts';
 import { inspect } from './util.ts';
+
+/** What is given to its `then` is called when V8 has run what it has to run before. */
+const SOON = Promise.resolve();
 
 export interface Runnable {
   run(): void;
@@ -128,6 +132,8 @@ export class Loop {
   /** How many waits the turn has ended. */
   private woken = 0;
   private sends: QueuedSend[] = [];
+  /** Whether V8 has been asked, in this turn, to call `sendSoon`. */
+  private sendsSoon = false;
 
   constructor(driver: Driver, blocking: boolean) {
     this.driver = driver;
@@ -149,6 +155,7 @@ export class Loop {
   readonly dispatch = (): void => {
     this.ranSome = false;
     this.woken = 0;
+    this.sendsSoon = false;
     this.waking = true;
     if (subscribed() !== this.publishing) observe(this);
     this.observer?.turn();
@@ -469,8 +476,25 @@ export class Loop {
     if (this.woken < 2 || this.sends.length === MAX_SENDS) return false;
     this.sends.push(send);
     this.driver.setRunnable(true);
+    if (!this.sendsSoon && !isStepping()) {
+      this.sendsSoon = true;
+      runAs(this.guest, () => void SOON.then(this.sendSoon));
+    }
     return true;
   }
+
+  /**
+   * V8 has resumed all async functions of the batch: what they write leaves before anything else is read, while the processor has it in its caches. Once
+   * per turn, or functions that only write would keep the turn from being over.
+   */
+  private readonly sendSoon = (): void => {
+    this.waking = true;
+    try {
+      this.flush();
+    } finally {
+      this.waking = false;
+    }
+  };
 
   /** Whether reads or writes are queued. */
   private get pending(): boolean {

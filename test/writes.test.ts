@@ -3,6 +3,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, test } from 'vitest';
+import { getLoop } from '../src/current.ts';
 import { all, race, run, type Stream, sleep, spawn, type Task, tcp, timeout, yieldNow } from '../src/index.ts';
 import { native } from '../src/native.ts';
 import type { Discardable, Operation } from '../src/operation.ts';
@@ -222,6 +223,31 @@ describe('write', () => {
       });
       const readers = servers.map((server) => style.spawn(() => readAll(server), 'reader'));
       for (const reader of readers) expect((yield* on(reader)).equals(sent)).toBe(true);
+      for (const server of servers) server.destroy();
+    });
+
+    everywhere('leaves before the loop waits again', function* (style) {
+      const { servers, tasks } = yield* writers(style, 3, function* (client) {
+        const { driver } = getLoop()!;
+        const before = driver.woken;
+        yield* on(client.write(Buffer.alloc(LARGE)));
+        return driver.woken === before;
+      });
+      for (const task of tasks) expect(yield* on(task)).toBe(true);
+      for (const server of servers) server.destroy();
+    });
+
+    everywhere('again and again, does not keep the loop from waiting', function* (style) {
+      const { servers, tasks } = yield* writers(style, 3, function* (client) {
+        const { driver } = getLoop()!;
+        const writes = new Map<number, number>();
+        for (let i = 0; i < 10; i++) {
+          yield* on(client.write(Buffer.alloc(LARGE)));
+          writes.set(driver.woken, (writes.get(driver.woken) ?? 0) + 1);
+        }
+        return Math.max(...writes.values());
+      });
+      for (const task of tasks) expect(yield* on(task)).toBeLessThanOrEqual(2);
       for (const server of servers) server.destroy();
     });
 
