@@ -194,7 +194,7 @@ int Turn::wait(int64_t timeout_ns) {
   ready_.clear();
   std::swap(ready_, remembered_);
   const size_t known = ready_.size();
-  const int result = poller_->wait(ready_.empty() ? timeout_ns : 0, kBatch, ready_);
+  const int result = poller_->wait(ready_.empty() ? timeout_ns : 0, static_cast<int>(batch_), ready_);
   head.now = now_ms();
   if (result < 0 && ready_.empty()) return result;
   Trace* trace = trace_->active;
@@ -261,6 +261,8 @@ void Turn::receive_all() {
   head.slab_cursor = std::max(head.slab_cursor, 0);
   size_t page_used = static_cast<size_t>(head.page_cursor);
   size_t slab_used = static_cast<size_t>(head.slab_cursor);
+  size_t total = 0;
+  size_t brought = 0;  // so many had bytes
   const std::span<Transfer> reads = transfers();
   for (size_t next = 0; next < reads.size();) {
     if (page_used + kSmall > page_.length) break;
@@ -280,6 +282,8 @@ void Turn::receive_all() {
       if (traced) read.end = time += share;
       if (read.result <= 0) continue;
       const size_t bytes = static_cast<size_t>(read.result);
+      total += bytes;
+      ++brought;
       if (together == 0) slab_used += bytes;
       if (bytes < kSmall) page_used += bytes;
       Slot& target = slot(read.fd);
@@ -288,6 +292,7 @@ void Turn::receive_all() {
     }
   }
   if (traced) batch_clock_.end();
+  if (brought > 0) batch_ = std::clamp(kBatchBytes * brought / total, kWorthARing, kBatch);
 }
 
 void Turn::receive_one(Transfer& read, uint8_t* to, size_t room) {

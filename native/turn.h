@@ -77,7 +77,12 @@ class Turn {
    * (skb_attempt_defer_free in net/core/skbuff.c): with 24 they are fetched before, when that core sends again. Measured with 64 connections, CPU
    * per round trip: 16 and 32 are 1 % dearer, 64 is 4 %.
    */
-  static constexpr int kBatch = 24;
+  static constexpr size_t kBatch = 24;
+  /**
+   * And no more of large messages than this, if the next are as large as the last ones were: the buffers that the kernel has them in and those that they
+   * are copied to share the core's own cache with what is sent. Measured with 16 KiB, CPU per round trip: 3 % less for `yield`, 1 % for `await`.
+   */
+  static constexpr size_t kBatchBytes = 192 * 1024;
   static constexpr size_t kSubmissions = 4096;
   static constexpr size_t kOutBytes = 256 * 1024;
   static constexpr size_t kSends = 1024;
@@ -202,6 +207,7 @@ class Turn {
   std::vector<Slot> slots_;
   std::unique_ptr<Transfer[]> transfers_ = std::make_unique_for_overwrite<Transfer[]>(kSubmissions);
   size_t transfer_count_ = 0;
+  size_t batch_ = kBatch;  // what the next wait should bring
   BatchClock batch_clock_;  // in which they were made, while tracing
   std::vector<Ready> ready_;
   std::vector<Ready> remembered_;  // armed, and known to be readable without waiting

@@ -407,8 +407,12 @@ describe('classes', () => {
     poller.close();
   });
 
-  /** A turn with `count` sockets that its readers are suspended on, with five bytes to be read from each. */
-  function turnWithReaders(name: 'epoll' | 'poll' | 'select', count: number) {
+  /** A turn with `count` sockets that its readers are suspended on, with a message to be read from each. */
+  function turnWithReaders(
+    name: 'epoll' | 'poll' | 'select',
+    count: number,
+    message: Uint8Array = Buffer.from('hello'),
+  ) {
     const poller = new native.Poller(name);
     const turn: NativeTurn = new native.Turn(poller);
     const shared = turn.shared();
@@ -418,7 +422,7 @@ describe('classes', () => {
       const ends = sockets();
       poller.add(ends.near, 1, i + 1);
       submissions.set([1, ends.near, 0, 65536, 1], i * 5);
-      native.send(ends.far, Buffer.from('hello'), 0, 5);
+      native.send(ends.far, message, 0, message.length);
     }
     head[4] = count;
     return { poller, turn, head, events: new Int32Array(shared, 64 + 4096 * 5 * 4, 1024 * 6) };
@@ -436,6 +440,21 @@ describe('classes', () => {
       poller.close();
     }
   });
+
+  test.each([
+    ['small', 64, [24, 16]],
+    ['large', 16 * 1024, [24, 12, 4]],
+    ['as large as reads are', 64 * 1024, [24, 4, 4, 4, 4]],
+  ])(
+    'a turn of %s messages brings as many as the cache has room for, by what the one before brought',
+    (_, bytes, turns) => {
+      const { poller, turn, head } = turnWithReaders('epoll', 40, new Uint8Array(bytes));
+      head[7] = 1; // runnable: does not block
+      turn.setAreas(new ArrayBuffer(32768), new ArrayBuffer(41 * 65536));
+      expect(turns.map(() => turn.run())).toEqual(turns);
+      poller.close();
+    },
+  );
 
   test.each(['epoll', 'poll', 'select'] as const)('a turn that runs out of memory asks for more, on %s', (name) => {
     const { poller, turn, head } = turnWithReaders(name, 5);
