@@ -74,6 +74,10 @@ class PollPoller final : public Poller {
     }
   }
 
+  void continue_at(int fd) override {
+    if (has(fd)) first_ = position_[fd];
+  }
+
  private:
   static int check_open(int fd) { return ::fcntl(fd, F_GETFD) < 0 ? static_cast<int>(outcome(-1)) : 0; }
 

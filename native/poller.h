@@ -57,6 +57,11 @@ class Poller {
    * caller would like at a time, where that costs nothing (epoll); others are reported by the next wait.
    */
   virtual int wait(int64_t timeout_ns, int most, std::vector<Ready>& ready) = 0;
+  /**
+   * The caller had no room for this one, which is ready, nor for those after it: the next wait begins with it. (epoll has a queue, and those that were
+   * reported go to its end.)
+   */
+  virtual void continue_at(int /* fd */) {}
   /** Whether kEdge means anything here. */
   virtual bool edges() const { return false; }
   /** The descriptor of the poller itself (epoll), or -1. */

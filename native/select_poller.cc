@@ -60,7 +60,8 @@ class SelectPoller final : public Poller {
       }
       if (result < 0) return result;
       int delivered = 0;
-      for (int fd = 0; fd <= highest_; ++fd) {
+      for (int i = 0; i <= highest_; ++i) {
+        const int fd = (first_ + i) % (highest_ + 1);
         const uint32_t events = (FD_ISSET(fd, &readable) ? kRead : 0u) | (FD_ISSET(fd, &writable) ? kWrite : 0u);
         if (events == 0) continue;
         ready.push_back({fd, table_[fd].generation, events});
@@ -69,6 +70,8 @@ class SelectPoller final : public Poller {
       return delivered;
     }
   }
+
+  void continue_at(int fd) override { first_ = fd; }
 
  private:
   static int check_open(int fd) { return ::fcntl(fd, F_GETFD) < 0 ? static_cast<int>(outcome(-1)) : 0; }
@@ -89,6 +92,7 @@ class SelectPoller final : public Poller {
   fd_set read_;
   fd_set write_;
   int highest_ = -1;
+  int first_ = 0;
 };
 
 }  // namespace

@@ -194,7 +194,9 @@ int Turn::wait(int64_t timeout_ns) {
   ready_.clear();
   std::swap(ready_, remembered_);
   const size_t known = ready_.size();
-  const int result = poller_->wait(ready_.empty() ? timeout_ns : 0, static_cast<int>(batch_), ready_);
+  // Those that are known to have more, floods, are read in any case: they are no reason to look at fewer of the others.
+  const size_t most = known > 0 ? kBatch : batch_;
+  const int result = poller_->wait(known > 0 ? 0 : timeout_ns, static_cast<int>(most), ready_);
   head.now = now_ms();
   if (result < 0 && ready_.empty()) return result;
   Trace* trace = trace_->active;
@@ -218,6 +220,7 @@ int Turn::wait(int64_t timeout_ns) {
     if (ready.events & kTaken) {
       if (read == last || !settle_read(*read++, ready, news, target)) {
         if (trace && news != 0) trace->ready(ready.fd, ready.generation, news);
+        if (!starved_) poller_->continue_at(ready.fd);
         starved_ = true;
         if (edge) remembered_.push_back({ready.fd, ready.generation, onewait::kRead});
         continue;

@@ -7,7 +7,7 @@
 //             run                 the tasks whose traps were settled go on to their next trap
 //             send, run           once more, for the large writes that these have queued
 //             prepare             when to wake up next, whether there is anything to wait for
-//             sendSoon            when V8 has run the async functions that were resumed, their large writes leave together, too
+//             sendSoon            when V8 has run the async functions that were resumed: send, run, for their large writes
 //
 // Invariants:
 // - It does no I/O of its own and knows no socket: streams and listeners are descriptors that are told.
@@ -484,16 +484,12 @@ export class Loop {
   }
 
   /**
-   * V8 has resumed all async functions of the batch: what they write leaves before anything else is read, while the processor has it in its caches. Once
-   * per turn, or functions that only write would keep the turn from being over.
+   * V8 has resumed all async functions of the batch: what they write leaves before anything else is read, while the processor has it in its caches, and
+   * they go on, as after the sends of a turn. Once per turn, or functions that only write would keep it from being over.
    */
   private readonly sendSoon = (): void => {
-    this.waking = true;
-    try {
-      this.flush();
-    } finally {
-      this.waking = false;
-    }
+    this.flush();
+    this.run();
   };
 
   /** Whether reads or writes are queued. */

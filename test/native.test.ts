@@ -412,20 +412,25 @@ describe('classes', () => {
     name: 'epoll' | 'poll' | 'select',
     count: number,
     message: Uint8Array = Buffer.from('hello'),
+    length = 65536,
   ) {
     const poller = new native.Poller(name);
     const turn: NativeTurn = new native.Turn(poller);
     const shared = turn.shared();
     const head = new Int32Array(shared, 0, 16);
     const submissions = new Int32Array(shared, 64, 4096 * 5);
-    for (let i = 0; i < count; i++) {
+    const readers = Array.from({ length: count }, (_, i) => {
       const ends = sockets();
       poller.add(ends.near, 1, i + 1);
-      submissions.set([1, ends.near, 0, 65536, 1], i * 5);
       native.send(ends.far, message, 0, message.length);
-    }
-    head[4] = count;
-    return { poller, turn, head, events: new Int32Array(shared, 64 + 4096 * 5 * 4, 1024 * 6) };
+      return ends.near;
+    });
+    const arm = () => {
+      submissions.set(readers.flatMap((fd) => [1, fd, 0, length, 1]));
+      head[4] = count;
+    };
+    arm();
+    return { poller, turn, head, events: new Int32Array(shared, 64 + 4096 * 5 * 4, 1024 * 6), arm };
   }
 
   test('a turn reads into its page, whatever the cursor says', () => {
@@ -455,6 +460,24 @@ describe('classes', () => {
       poller.close();
     },
   );
+
+  test.each(['poll', 'select'] as const)('turns that have memory for some only serve all in turn, on %s', (name) => {
+    const { poller, turn, head, events, arm } = turnWithReaders(name, 12, new Uint8Array(8000), 1000);
+    turn.setAreas(new ArrayBuffer(32768), new ArrayBuffer(65536 + 2999));
+    const served = new Map<number, number>();
+    for (let i = 0; i < 8; i++) {
+      head[7] = 1; // runnable: does not block
+      head[8] = 0;
+      head[9] = 0;
+      const completions = turn.run();
+      expect(completions).toBe(3);
+      for (let at = 0; at < completions * 6; at += 6)
+        served.set(events[at + 1]!, (served.get(events[at + 1]!) ?? 0) + 1);
+      arm();
+    }
+    expect([...served.values()]).toEqual(Array(12).fill(2));
+    poller.close();
+  });
 
   test.each(['epoll', 'poll', 'select'] as const)('a turn that runs out of memory asks for more, on %s', (name) => {
     const { poller, turn, head } = turnWithReaders(name, 5);

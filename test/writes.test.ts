@@ -413,6 +413,34 @@ describe('write', () => {
         servers[1]!.destroy();
       }));
 
+    test.each([
+      ['is cancelled', (_: Stream, task: Task<unknown>) => task.cancel()],
+      ['whose stream is destroyed', (client: Stream) => client.destroy()],
+    ])('that has left is over, also of a task that %s by who looks on while others go on', (_, disturb) =>
+      STYLES[1]!.run(function* (style) {
+        const { clients, servers, tasks } = yield* writers(style, 3, function* (client) {
+          yield* on(client.write(Buffer.alloc(LARGE)));
+          return 'written';
+        });
+        yield* on(yieldNow());
+        let told = false;
+        const onlooker = (message: unknown): void => {
+          const { task, on } = message as { readonly task: Task<unknown>; readonly on: string };
+          if (told || task.id !== tasks[0]!.id || !on.endsWith('OUT')) return;
+          told = true;
+          disturb(clients[1]!, tasks[1]!);
+        };
+        subscribe('onewait:task:resume', onlooker);
+        try {
+          for (const task of tasks) expect(yield* on(task)).toBe('written');
+        } finally {
+          unsubscribe('onewait:task:resume', onlooker);
+        }
+        expect(told).toBe(true);
+        expect((yield* on(servers[1]!.readExactly(LARGE))).length).toBe(LARGE);
+      }),
+    );
+
     test('is sent once, also where who looks on writes, too', () =>
       STYLES[1]!.run(function* (style) {
         const others = yield* writers(style, 6, function* () {});
