@@ -196,10 +196,6 @@ async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   if (options.install !== null) return (await install(options.programs, options.install)) ? 0 : 1;
-  requireTools(options);
-  if (options.serve !== null) return serveAlone(options, machine, options.serve);
-  const problem = whyUnwritable(options);
-  if (problem !== null) fail(problem);
   const plans = options.suites.map((suite) => makePlan({ ...options, suite, mostConnections: most }));
   for (const plan of plans) {
     const beside = mostBeside(plan);
@@ -209,6 +205,10 @@ async function main(argv: readonly string[]): Promise<number> {
         2,
       );
   }
+  const problem = whyUnwritable(options);
+  if (problem !== null) fail(problem);
+  requireTools(options);
+  if (options.serve !== null) return serveAlone(options, machine, options.serve);
   return measure(options, machine, plans);
 }
 
