@@ -488,6 +488,7 @@ export class Loop {
    * they go on, as after the sends of a turn. Once per turn, or functions that only write would keep it from being over.
    */
   private readonly sendSoon = (): void => {
+    if (!this.hosted) return; // it was stopped meanwhile, and has sent everything
     this.flush();
     this.run();
   };
