@@ -49,8 +49,8 @@ export const isOurs = (server: Reachable): server is RunningServer => server.pro
 
 let lastPort = 7000 + (process.pid % 1000);
 
-/** Null if somebody listens there. */
-const listens = (where: { host: string; port: number } | { path: string }): Promise<Listener | null> =>
+/** Null if somebody else does. */
+const listenOn = (where: { host: string; port: number } | { path: string }): Promise<Listener | null> =>
   new Promise((resolve) => {
     const server = createServer();
     server.once('error', () => resolve(null)).listen(where, () => resolve(server));
@@ -64,9 +64,9 @@ export async function freePort(): Promise<number> {
   for (;;) {
     lastPort = lastPort >= 9900 ? 7000 : lastPort + 1;
     const port = lastPort;
-    const claim = await listens({ path: `\0onewait-bench-port-${port}` });
+    const claim = await listenOn({ path: `\0onewait-bench-port-${port}` });
     claim?.unref();
-    const probe = claim && (await listens({ host: HOST, port }));
+    const probe = claim && (await listenOn({ host: HOST, port }));
     if (probe === null) continue;
     await new Promise((resolve) => probe.close(resolve));
     return port;

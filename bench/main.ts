@@ -78,8 +78,8 @@ async function prepare(lab: Lab, plans: readonly Plan[], options: Options, skipp
       skipped.push(line);
       note(`skipped: ${line}`);
     }
-    const loops = chosen.some(({ severalCores }) => severalCores) && lab.pinning?.otherCpus.length === 1;
-    if (loops) {
+    const shareOneCore = chosen.some(({ severalCores }) => severalCores) && lab.pinning?.otherCpus.length === 1;
+    if (shareOneCore) {
       const line = `${suite.name}: all loops share one core, for this machine has no other but the generator's`;
       skipped.push(line);
       note(line);

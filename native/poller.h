@@ -58,8 +58,8 @@ class Poller {
    */
   virtual int wait(int64_t timeout_ns, int most, std::vector<Ready>& ready) = 0;
   /**
-   * The caller had no room for this one, which is ready, nor for those after it: the next wait begins with it. (epoll has a queue, and those that were
-   * reported go to its end.)
+   * The caller had no room for this one, which is ready, nor for those after it: the next wait begins with it. Nothing to do where
+   * the turn remembers them itself (kEdge).
    */
   virtual void continue_at(int /* fd */) {}
   /** Whether kEdge means anything here. */

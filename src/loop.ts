@@ -7,7 +7,7 @@
 //             run                 the tasks whose traps were settled go on to their next trap
 //             send, run           once more, for the large writes that these have queued
 //             prepare             when to wake up next, whether there is anything to wait for
-//             sendSoon            when V8 has run the async functions that were resumed: send, run, for their large writes
+//             send, run           when V8 has run the async functions that were resumed, for theirs
 //
 // Invariants:
 // - It does no I/O of its own and knows no socket: streams and listeners are descriptors that are told.
@@ -132,7 +132,7 @@ export class Loop {
   /** How many waits the turn has ended. */
   private woken = 0;
   private sends: QueuedSend[] = [];
-  /** Whether V8 has been asked, in this turn, to call `sendSoon`. */
+  /** Whether V8 has been asked, in this turn, to call `sendAndRun` when it has run the async functions of the batch. */
   private sendsSoon = false;
 
   constructor(driver: Driver, blocking: boolean) {
@@ -166,10 +166,7 @@ export class Loop {
       this.sendQueued();
       this.observer?.run();
       this.run();
-      if (this.sends.length > 0) {
-        this.flush();
-        this.run();
-      }
+      this.sendAndRun();
     } finally {
       this.waking = false;
       this.prepare();
@@ -478,17 +475,17 @@ export class Loop {
     this.driver.setRunnable(true);
     if (!this.sendsSoon && !isStepping()) {
       this.sendsSoon = true;
-      runAs(this.guest, () => void SOON.then(this.sendSoon));
+      runAs(this.guest, () => void SOON.then(this.sendAndRun));
     }
     return true;
   }
 
   /**
-   * V8 has resumed all async functions of the batch: what they write leaves before anything else is read, while the processor has it in its caches, and
-   * they go on, as after the sends of a turn. Once per turn, or functions that only write would keep it from being over.
+   * Large writes leave before anything else is read, while the processor has them in its caches, and whoever waited for them goes on. Once after the
+   * generators of a turn and once after its async functions, or tasks that only write would keep it from being over.
    */
-  private readonly sendSoon = (): void => {
-    if (!this.hosted) return; // it was stopped meanwhile, and has sent everything
+  private readonly sendAndRun = (): void => {
+    if (this.sends.length === 0) return;
     this.flush();
     this.run();
   };
