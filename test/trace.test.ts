@@ -442,7 +442,7 @@ describe('a reader', () => {
       const { message } = error as Error;
       expect(message).toMatch(/^[^\n]+$/);
       expect(message).toContain(path);
-      expect(message).toMatch(/offset \d+|is empty|newer/);
+      expect(message).toMatch(/offset \d+|is empty|newer|only onewait before/);
       return message;
     }
   }
