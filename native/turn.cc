@@ -92,7 +92,13 @@ void Turn::arm(const Submission& submission) {
   Slot& target = slot(submission.fd);
   target.armed = submission.length;
   target.task = submission.task;
-  if (target.readable == 0 || submission.length == 0) return;
+  if (submission.length == 0) return;
+  if (target.alone == 0) {
+    target.place = queue_end_++;
+    queue_[target.place % kQueue] = submission.fd;
+    if (queue_end_ - queue_begin_ > kQueue) ++queue_begin_;
+  }
+  if (target.readable == 0) return;
   if (const uint32_t generation = poller_->edge_generation(submission.fd); generation == target.readable) {
     remembered_.push_back({submission.fd, generation, onewait::kRead});
   }
@@ -193,15 +199,21 @@ int Turn::wait(int64_t timeout_ns) {
   starved_ = false;
   ready_.clear();
   std::swap(ready_, remembered_);
+  const bool guessed = ready_.empty() && guess();
   const size_t known = ready_.size();
-  // Those that are known to have more, floods, are read in any case: they are no reason to look at fewer of the others.
-  const size_t most = known > 0 ? kBatch : batch_;
-  const int result = poller_->wait(known > 0 ? 0 : timeout_ns, static_cast<int>(most), ready_);
+  int result = 0;
+  if (!guessed) {
+    // Those that are known to have more, floods, are read in any case: they are no reason to look at fewer of the others.
+    const int most = static_cast<int>(known > 0 ? kBatch : batch_);
+    result = poller_->wait(known > 0 ? 0 : timeout_ns, most, ready_);
+    note_wait(result >= most, known);
+  }
   head.now = now_ms();
   if (result < 0 && ready_.empty()) return result;
   Trace* trace = trace_->active;
   collect_reads(known);
-  receive_all();
+  const size_t brought = receive_all();
+  if (guessed && brought < transfers().size() - transfers().size() / 8) unasked_ = 0;
   const Transfer* read = transfers().data();
   const Transfer* const last = read + transfers().size();
   for (size_t i = 0; i < ready_.size(); ++i) {
@@ -236,7 +248,37 @@ int Turn::wait(int64_t timeout_ns) {
   return head.completions;
 }
 
-/** Finds the suspended readers among what is ready, of which the first `known` were remembered, and disarms those that there is room for. */
+/** What a wait says of whether the loop is behind: it brought all it might, or not. What was ready before it are the first `known`. */
+void Turn::note_wait(bool full, size_t known) {
+  ++round_waits_;
+  bool over = !full;
+  for (size_t i = known; i < ready_.size(); ++i) {
+    uint32_t& round = slot(ready_[i].fd).round;
+    over |= round == round_;
+    round = round_;
+  }
+  if (!over) return;
+  unasked_ = full ? std::max(kUnasked, round_waits_) : 0;
+  round_waits_ = 0;
+  ++round_;
+}
+
+/** In a turn without a wait: takes the readers that have waited longest for ready, as far as they are expected to be small. Whether there are any. */
+bool Turn::guess() {
+  // A trace is to say what was ready, and when.
+  if (unasked_ == 0 || trace_->active != nullptr) return false;
+  --unasked_;
+  while (queue_begin_ != queue_end_ && ready_.size() < batch_) {
+    const uint32_t place = queue_begin_++;
+    const int fd = queue_[place % kQueue];
+    const Slot& reader = slot(fd);
+    if (reader.armed == 0 || reader.place != place) continue;  // it was read for meanwhile
+    if (const uint32_t generation = poller_->edge_generation(fd); generation != 0) ready_.push_back({fd, generation, onewait::kRead});
+  }
+  return !ready_.empty();
+}
+
+/** Finds the suspended readers among what is ready, of which the first `known` were not reported just now, and disarms those that there is room for. */
 void Turn::collect_reads(size_t known) {
   begin_transfers();
   for (size_t i = 0; i < ready_.size(); ++i) {
@@ -255,8 +297,8 @@ void Turn::collect_reads(size_t known) {
   }
 }
 
-/** Reads for the suspended readers, as far as there is memory to read into. What is not reached has no `data`. */
-void Turn::receive_all() {
+/** Reads for the suspended readers, as far as there is memory to read into. What is not reached has no `data`. How many had bytes. */
+size_t Turn::receive_all() {
   const bool traced = trace_->active != nullptr && transfer_count_ > 0;
   if (traced) batch_clock_.begin();
   SharedHead& head = shared_->head;
@@ -265,7 +307,7 @@ void Turn::receive_all() {
   size_t page_used = static_cast<size_t>(head.page_cursor);
   size_t slab_used = static_cast<size_t>(head.slab_cursor);
   size_t total = 0;
-  size_t brought = 0;  // so many had bytes
+  size_t brought = 0;
   const std::span<Transfer> reads = transfers();
   for (size_t next = 0; next < reads.size();) {
     if (page_used + kSmall > page_.length) break;
@@ -296,6 +338,7 @@ void Turn::receive_all() {
   }
   if (traced) batch_clock_.end();
   if (brought > 0) batch_ = std::clamp(kBatchBytes * brought / total, kWorthARing, kBatch);
+  return brought;
 }
 
 void Turn::receive_one(Transfer& read, uint8_t* to, size_t room) {

@@ -12,6 +12,10 @@
 //   keeps holds kilobytes, not the whole slab; large ones stay where the kernel put them. Nothing is rewound: a page or slab that
 //   is used up is replaced by JavaScript, never written again. When there is no room left the remaining descriptors
 //   simply stay ready, and the next turn, with fresh memory, reads them.
+// - A loop that is behind does not always ask. When a round of waits has brought all they might, each of them, the readers that have waited longest are
+//   read for without a wait, for some turns, as long as there are bytes for nearly all of them; then comes another round, in which whatever is ready has
+//   its turn. What is saved is what the kernel takes to report each of them, a twentieth of a small echo. Nobody is read for who does not wait, and for
+//   whom nothing has come waits on.
 // - All reads of a turn are collected, then made, then settled, and its writes likewise. Where the kernel isolates its page tables, or trusts no
 //   processor, each system call costs the caller its TLB entries: between two of them only the loop, a list and the bytes are touched.
 // - Where the kernel has io_uring, four or more are made in one system call (native/call_ring.h). Where the bytes of a read may go is known when the one
@@ -88,6 +92,10 @@ class Turn {
   static constexpr size_t kSends = 1024;
   /** So many writes or reads at least are made in one system call; fewer are made one by one. */
   static constexpr size_t kWorthARing = 4;
+  /** So many turns at least go without a wait after a round of waits: if the round was of more, as many as it. */
+  static constexpr uint32_t kUnasked = 15;
+  /** So many of the readers that were armed last are known in their order, a power of two. */
+  static constexpr uint32_t kQueue = 1024;
   /** What each of the reads of one system call gets to read into. */
   static constexpr size_t kPlace = 2048;
   /** After a read that filled its place, or would have, so many of its descriptor are made alone, with room for kReadBytes. */
@@ -152,6 +160,8 @@ class Turn {
     uint32_t blocked = 0;  // the flush in which the kernel stopped taking bytes
     uint32_t batch = 0;    // the last batch of sends that it was in
     uint32_t alone = 0;    // so many of its reads are to be made alone
+    uint32_t place = 0;    // in the queue of readers, when it was armed last
+    uint32_t round = 0;    // the last round of waits that reported it
   };
 
   Slot& slot(int fd) {
@@ -179,6 +189,8 @@ class Turn {
   void add_transfer(const Transfer& transfer) { transfers_[transfer_count_++] = transfer; }
   std::span<Transfer> transfers() { return {transfers_.get(), transfer_count_}; }
   void arm(const Submission& submission);
+  bool guess();
+  void note_wait(bool full, size_t known);
   bool transmit_all();
   bool overtakes(const Transfer& write) const;
   void transmit_one(Transfer& write);
@@ -186,7 +198,7 @@ class Turn {
   void record_writes();
   void report_unwritten();
   void collect_reads(size_t known);
-  void receive_all();
+  size_t receive_all();
   size_t receive_together(std::span<Transfer> reads, uint8_t* to, size_t room);
   void receive_one(Transfer& read, uint8_t* to, size_t room);
   bool settle_read(const Transfer& read, const Ready& ready, uint32_t news, Slot& slot);
@@ -208,6 +220,12 @@ class Turn {
   std::unique_ptr<Transfer[]> transfers_ = std::make_unique_for_overwrite<Transfer[]>(kSubmissions);
   size_t transfer_count_ = 0;
   size_t batch_ = kBatch;  // what the next wait should bring
+  uint32_t round_ = 1;        // of waits, each of which brought all it might; it is over when one of them reports what another has
+  uint32_t round_waits_ = 0;  // so many were they until now
+  uint32_t unasked_ = 0;      // turns that are to come without a wait
+  std::unique_ptr<int[]> queue_ = std::make_unique<int[]>(kQueue);  // readers in the order in which they were armed, by their place modulo kQueue
+  uint32_t queue_begin_ = 0;    // places; modulo 2^32
+  uint32_t queue_end_ = 0;
   BatchClock batch_clock_;  // in which they were made, while tracing
   std::vector<Ready> ready_;
   std::vector<Ready> remembered_;  // armed, and known to be readable without waiting

@@ -1,0 +1,196 @@
+// A loop that is behind reads for those who have waited longest without asking the kernel whether they are ready (native/turn.h). Here the turn alone:
+// every connection has sent its next message before the next turn begins, so each wait brings all it may.
+
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { COMPLETION, NativeDriver, READ_PAGE, READY } from '../src/driver.ts';
+import { EVENT_EDGE, EVENT_READ } from '../src/selectors.ts';
+import { Kind } from '../src/trace/record.ts';
+import { pipe, recorded, type Sockets, sockets } from './helpers.ts';
+
+/** What a turn says of a descriptor: the bytes that were read for it, '' at the end; null that it is ready. */
+type Said = [fd: number, what: string | number | null];
+
+class Load {
+  readonly driver: NativeDriver = new NativeDriver();
+  readonly busy: readonly Sockets[];
+  /** Those of them that send nothing more. */
+  silent: ReadonlySet<Sockets> = new Set();
+  /** Numbers of the messages that each is to be given next. */
+  readonly #sent = new Map<number, number>();
+
+  constructor(busy: number) {
+    onTestFinished(() => this.driver.selector.close());
+    this.busy = Array.from({ length: busy }, () => sockets());
+    for (const connection of this.busy) {
+      this.watch(connection.near, EVENT_READ | EVENT_EDGE);
+      this.read(connection.near);
+      this.send(connection);
+    }
+  }
+
+  watch(fd: number, events: number): void {
+    this.driver.selector.watch(fd, events, { generation: 0 });
+  }
+
+  read(fd: number): void {
+    this.driver.submitRead(fd, 65536, 1);
+  }
+
+  send(connection: Sockets): void {
+    const number = this.#sent.get(connection.near) ?? 0;
+    this.#sent.set(connection.near, number + 1);
+    connection.send(connection.far, `${number} of ${connection.near}`);
+  }
+
+  turn(): Said[] {
+    const { driver } = this;
+    driver.setRunnable(true); // it does not block
+    expect(driver.run()).toBeGreaterThanOrEqual(0);
+    const said: Said[] = [];
+    for (let at = 0; at < driver.completions * COMPLETION; at += COMPLETION) {
+      const [kind, fd, , result, offset] = driver.events.subarray(at, at + COMPLETION) as unknown as number[];
+      const memory = kind === READ_PAGE ? driver.page : driver.slab;
+      if (kind === READY) said.push([fd!, null]);
+      else said.push([fd!, result! < 0 ? result! : Buffer.from(memory, offset, result).toString()]);
+    }
+    driver.refill();
+    return said;
+  }
+
+  /** A turn, after which whoever of the busy was read for waits again, and has been sent more. */
+  busyTurn(): Said[] {
+    const said = this.turn();
+    for (const [fd, what] of said) {
+      const connection = this.busy.find(({ near }) => near === fd);
+      if (connection === undefined || what === null) continue;
+      this.read(fd);
+      if (!this.silent.has(connection)) this.send(connection);
+    }
+    return said;
+  }
+
+  /** Turns until the loop is behind, and takes for ready what it has not been told of. */
+  fallBehind(): void {
+    for (let i = 0; i < 5; i++) expect(this.busyTurn()).toHaveLength(24);
+  }
+
+  /** How many turns pass until one of them says something of `fd`. */
+  turnsUntilSaid(fd: number): number {
+    for (let turns = 1; turns < 1000; turns++) if (this.busyTurn().some(([who]) => who === fd)) return turns;
+    throw new Error(`nothing was said of ${fd}`);
+  }
+}
+
+describe('a loop that is behind', () => {
+  test('gives each of its readers what was sent to it, in order, and all as often as the others', () => {
+    const load = new Load(60);
+    const messages = new Map<number, string[]>();
+    for (let i = 0; i < 250; i++)
+      for (const [fd, what] of load.busyTurn()) messages.set(fd, [...(messages.get(fd) ?? []), what as string]);
+    expect(messages.size).toBe(60);
+    for (const [fd, texts] of messages) {
+      expect(texts).toEqual(texts.map((_, i) => `${i} of ${fd}`));
+      expect(texts.length).toBeGreaterThanOrEqual(98);
+    }
+  });
+
+  test('does not ask in fifteen turns who is ready, and then of all', () => {
+    const load = new Load(48);
+    load.fallBehind();
+    const other = pipe();
+    load.watch(other.reader, EVENT_READ);
+    other.write();
+    // A round of waits is of three here, of which the last reports what the first has.
+    const turns = load.turnsUntilSaid(other.reader);
+    expect(turns).toBeGreaterThan(4);
+    expect(turns).toBeLessThanOrEqual(15 + 3);
+  });
+
+  test('reads for nobody who does not wait', () => {
+    const load = new Load(48);
+    load.fallBehind();
+    const [silent] = load.busy;
+    // From here on it is read for once, and does not wait again.
+    const heard: Said[] = [];
+    for (let i = 0; i < 40; i++) {
+      for (const said of load.turn()) {
+        if (said[0] === silent!.near) {
+          heard.push(said);
+          continue;
+        }
+        load.read(said[0]);
+        load.send(load.busy.find(({ near }) => near === said[0])!);
+      }
+      if (heard.length === 1) load.send(silent!);
+    }
+    expect(heard.filter(([, what]) => what !== null)).toHaveLength(1);
+    load.read(silent!.near);
+    load.turnsUntilSaid(silent!.near);
+  });
+
+  test('lets those wait on for whom nothing has come', () => {
+    const load = new Load(48);
+    load.fallBehind();
+    const quiet = Array.from({ length: 4 }, () => sockets());
+    for (const { near } of quiet) {
+      load.watch(near, EVENT_READ | EVENT_EDGE);
+      load.read(near);
+    }
+    const fds = new Set(quiet.map(({ near }) => near));
+    for (let i = 0; i < 40; i++) expect(load.busyTurn().filter(([fd]) => fds.has(fd))).toEqual([]);
+    for (const connection of quiet) load.send(connection);
+    const heard: Said[] = [];
+    for (let i = 0; i < 40; i++) heard.push(...load.busyTurn().filter(([fd]) => fds.has(fd)));
+    expect(heard.sort(([a], [b]) => a - b)).toEqual(quiet.map(({ near }) => [near, `0 of ${near}`]));
+  });
+
+  test('is told of the end that came with the last bytes', () => {
+    const load = new Load(48);
+    load.fallBehind();
+    const [leaving, ...others] = load.busy;
+    leaving!.close(leaving!.far);
+    const heard: Said[] = [];
+    for (let i = 0; i < 40; i++) {
+      for (const [fd, what] of load.turn()) {
+        if (fd === leaving!.near) heard.push([fd, what]);
+        if (what !== '') load.read(fd);
+        const connection = others.find(({ near }) => near === fd);
+        if (connection !== undefined) load.send(connection);
+      }
+    }
+    expect(heard.map(([, what]) => what)).toEqual([expect.stringMatching(/^\d+ of \d+$/), '']);
+  });
+
+  test('takes a number that is closed and opened anew for another', () => {
+    const load = new Load(48);
+    load.fallBehind();
+    const [closed] = load.busy;
+    const number = closed!.near;
+    load.driver.selector.unregister(number);
+    load.driver.forget(number);
+    closed!.close();
+    const next = sockets();
+    expect([next.near, next.far]).toContain(number);
+    for (let i = 0; i < 40; i++) expect(load.busyTurn().filter(([fd]) => fd === number)).toEqual([]);
+  });
+
+  test('asks in every turn while it is traced', () => {
+    const load = new Load(48);
+    load.fallBehind();
+    const records = recorded(() => {
+      for (let i = 0; i < 50; i++) load.busyTurn();
+    });
+    expect(records.filter(({ kind }) => kind === Kind.wait)).toHaveLength(50);
+  });
+
+  test('asks again when nothing has come for many of those whom it reads for', () => {
+    const load = new Load(48);
+    load.fallBehind();
+    load.silent = new Set(load.busy.filter((_, i) => i % 2 === 0));
+    const other = pipe();
+    load.watch(other.reader, EVENT_READ);
+    other.write();
+    // Two turns bring what had been sent before.
+    expect(load.turnsUntilSaid(other.reader)).toBeLessThanOrEqual(6);
+  });
+});
