@@ -122,7 +122,7 @@ void BlockingThreads::carry_out(size_t index, BlockingCall& call) {
   }
   // The time-outs are the socket's (SO_SNDTIMEO, SO_RCVTIMEO; socket(7)), and look like EAGAIN.
   for (size_t sent = 0; sent < call.request.size();) {
-    const int64_t count = transmit(call.fd, call.request.data() + sent, call.request.size() - sent);
+    const int64_t count = outcome(::send(call.fd, call.request.data() + sent, call.request.size() - sent, MSG_NOSIGNAL));
     if (count == -EINTR) continue;
     if (count < 0) {
       call.result = count == -EAGAIN ? -ETIMEDOUT : count;
@@ -132,7 +132,7 @@ void BlockingThreads::carry_out(size_t index, BlockingCall& call) {
   }
   uint8_t response[kResponseBytes];
   do {
-    call.result = receive(call.fd, response, sizeof response);
+    call.result = outcome(::recv(call.fd, response, sizeof response, 0));
   } while (call.result == -EINTR);
   if (call.result == -EAGAIN) call.result = -ETIMEDOUT;
   if (call.result > 0) call.response.assign(response, response + call.result);

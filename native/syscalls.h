@@ -88,10 +88,11 @@ inline int64_t system_call(long number, int fd, const void* data, size_t length,
 #endif
 }
 
+// MSG_DONTWAIT: O_NONBLOCK is shared with whoever else has the socket, and libuv clears it for a child that gets it as its standard input or output.
 /** recv(2). */
-inline int64_t receive(int fd, void* data, size_t length) { return system_call(SYS_recvfrom, fd, data, length, 0); }
+inline int64_t receive(int fd, void* data, size_t length) { return system_call(SYS_recvfrom, fd, data, length, MSG_DONTWAIT); }
 /** send(2). MSG_NOSIGNAL: a peer that is gone is EPIPE, never a signal. */
-inline int64_t transmit(int fd, const void* data, size_t length) { return system_call(SYS_sendto, fd, data, length, MSG_NOSIGNAL); }
+inline int64_t transmit(int fd, const void* data, size_t length) { return system_call(SYS_sendto, fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL); }
 
 inline timespec to_timespec(int64_t ns) { return {static_cast<time_t>(ns / 1'000'000'000), static_cast<long>(ns % 1'000'000'000)}; }
 

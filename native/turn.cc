@@ -250,29 +250,33 @@ int Turn::wait(int64_t timeout_ns) {
 
 /** What a wait says of whether the loop is behind: it brought all it might, or not. What was ready before it are the first `known`. */
 void Turn::note_wait(bool full, size_t known) {
-  ++round_waits_;
   bool over = !full;
   for (size_t i = known; i < ready_.size(); ++i) {
-    uint32_t& round = slot(ready_[i].fd).round;
-    over |= round == round_;
-    round = round_;
+    Slot& target = slot(ready_[i].fd);
+    over |= target.round == round_;
+    target.round = round_;
+    round_mixed_ |= !(ready_[i].events & kEdge) || target.alone > 0;
+    ++round_reports_;
   }
   if (!over) return;
-  unasked_ = full ? std::max(kUnasked, round_waits_) : 0;
-  round_waits_ = 0;
+  round_end_ms_ = now_ms();
+  // Of more readers the queue does not know who has waited longest.
+  unasked_ = full && !round_mixed_ && round_reports_ <= kQueue ? kUnasked : 0;
+  round_mixed_ = false;
+  round_reports_ = 0;
   ++round_;
 }
 
 /** In a turn without a wait: takes the readers that have waited longest for ready, as far as they are expected to be small. Whether there are any. */
 bool Turn::guess() {
   // A trace is to say what was ready, and when.
-  if (unasked_ == 0 || trace_->active != nullptr) return false;
+  if (unasked_ == 0 || trace_->active != nullptr || now_ms() - round_end_ms_ > kUnaskedMs) return false;
   --unasked_;
   while (queue_begin_ != queue_end_ && ready_.size() < batch_) {
     const uint32_t place = queue_begin_++;
     const int fd = queue_[place % kQueue];
     const Slot& reader = slot(fd);
-    if (reader.armed == 0 || reader.place != place) continue;  // it was read for meanwhile
+    if (reader.armed == 0 || reader.place != place || reader.alone > 0) continue;
     if (const uint32_t generation = poller_->edge_generation(fd); generation != 0) ready_.push_back({fd, generation, onewait::kRead});
   }
   return !ready_.empty();

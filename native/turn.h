@@ -12,10 +12,11 @@
 //   keeps holds kilobytes, not the whole slab; large ones stay where the kernel put them. Nothing is rewound: a page or slab that
 //   is used up is replaced by JavaScript, never written again. When there is no room left the remaining descriptors
 //   simply stay ready, and the next turn, with fresh memory, reads them.
-// - A loop that is behind does not always ask. When a round of waits has brought all they might, each of them, the readers that have waited longest are
-//   read for without a wait, for some turns, as long as there are bytes for nearly all of them; then comes another round, in which whatever is ready has
-//   its turn. What is saved is what the kernel takes to report each of them, a twentieth of a small echo. Nobody is read for who does not wait, and for
-//   whom nothing has come waits on.
+// - A loop that is behind does not always ask. When a round of waits has brought all they might, each of them, and readers of small messages only, those
+//   that have waited longest are read for without a wait, for a millisecond, as long as there are bytes for nearly all of them; then comes another round,
+//   in which whatever is ready has its turn. What is saved is what the kernel takes to report each of them, a twentieth of a small echo. Nobody is read
+//   for who does not wait, and for whom nothing has come waits on. (A number that was closed behind our back, and names another socket by now, is not told
+//   from that of the reader.)
 // - All reads of a turn are collected, then made, then settled, and its writes likewise. Where the kernel isolates its page tables, or trusts no
 //   processor, each system call costs the caller its TLB entries: between two of them only the loop, a list and the bytes are touched.
 // - Where the kernel has io_uring, four or more are made in one system call (native/call_ring.h). Where the bytes of a read may go is known when the one
@@ -92,8 +93,9 @@ class Turn {
   static constexpr size_t kSends = 1024;
   /** So many writes or reads at least are made in one system call; fewer are made one by one. */
   static constexpr size_t kWorthARing = 4;
-  /** So many turns at least go without a wait after a round of waits: if the round was of more, as many as it. */
+  /** After a round of waits so many turns at most go without one, and no longer than this: others are to be served, too. */
   static constexpr uint32_t kUnasked = 15;
+  static constexpr double kUnaskedMs = 1;
   /** So many of the readers that were armed last are known in their order, a power of two. */
   static constexpr uint32_t kQueue = 1024;
   /** What each of the reads of one system call gets to read into. */
@@ -220,9 +222,11 @@ class Turn {
   std::unique_ptr<Transfer[]> transfers_ = std::make_unique_for_overwrite<Transfer[]>(kSubmissions);
   size_t transfer_count_ = 0;
   size_t batch_ = kBatch;  // what the next wait should bring
-  uint32_t round_ = 1;        // of waits, each of which brought all it might; it is over when one of them reports what another has
-  uint32_t round_waits_ = 0;  // so many were they until now
-  uint32_t unasked_ = 0;      // turns that are to come without a wait
+  uint32_t round_ = 1;          // of waits, each of which brought all it might; it is over when one of them reports what another has
+  uint32_t round_reports_ = 0;  // so much did they report until now
+  bool round_mixed_ = false;    // some of it was for others than readers of small messages
+  double round_end_ms_ = 0;
+  uint32_t unasked_ = 0;        // turns that are to come without a wait
   std::unique_ptr<int[]> queue_ = std::make_unique<int[]>(kQueue);  // readers in the order in which they were armed, by their place modulo kQueue
   uint32_t queue_begin_ = 0;    // places; modulo 2^32
   uint32_t queue_end_ = 0;
