@@ -133,6 +133,7 @@ describe('a loop that is behind', () => {
     const other = pipe();
     other.write();
     load.stepMs = 1.1;
+    load.busyTurn();
     for (let i = 0; i < 20; i++) {
       load.watch(other.reader, EVENT_READ);
       expect(load.turnsUntilSaid(other.reader)).toBeLessThanOrEqual(3);
