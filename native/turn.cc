@@ -201,19 +201,16 @@ int Turn::wait(int64_t timeout_ns) {
   std::swap(ready_, remembered_);
   const bool guessed = ready_.empty() && guess();
   const size_t known = ready_.size();
-  int result = 0;
-  if (!guessed) {
-    // Those that are known to have more, floods, are read in any case: they are no reason to look at fewer of the others.
-    const int most = static_cast<int>(known > 0 ? kBatch : batch_);
-    result = poller_->wait(known > 0 ? 0 : timeout_ns, most, ready_);
-    note_wait(result >= most, known);
-  }
+  // Those that are known to have more, floods, are read in any case: they are no reason to look at fewer of the others.
+  const int most = static_cast<int>(known > 0 ? kBatch : batch_);
+  const int result = guessed ? 0 : poller_->wait(known > 0 ? 0 : timeout_ns, most, ready_);
   head.now = now_ms();
+  if (!guessed) note_wait(result >= most, known);
   if (result < 0 && ready_.empty()) return result;
   Trace* trace = trace_->active;
   collect_reads(known);
   const size_t brought = receive_all();
-  if (guessed && brought < transfers().size() - transfers().size() / 8) unasked_ = 0;
+  if (guessed && (transfers().size() - brought) * kTriesPerMiss > transfers().size()) unasked_ = 0;
   const Transfer* read = transfers().data();
   const Transfer* const last = read + transfers().size();
   for (size_t i = 0; i < ready_.size(); ++i) {
@@ -259,7 +256,7 @@ void Turn::note_wait(bool full, size_t known) {
     ++round_reports_;
   }
   if (!over) return;
-  round_end_ms_ = now_ms();
+  round_end_ms_ = shared_->head.now;
   // Of more readers the queue does not know who has waited longest.
   unasked_ = full && !round_mixed_ && round_reports_ <= kQueue ? kUnasked : 0;
   round_mixed_ = false;

@@ -96,6 +96,8 @@ class Turn {
   /** After a round of waits so many turns at most go without one, and no longer than this: others are to be served, too. */
   static constexpr uint32_t kUnasked = 15;
   static constexpr double kUnaskedMs = 1;
+  /** And not if more of them miss than one of so many. */
+  static constexpr size_t kTriesPerMiss = 8;
   /** So many of the readers that were armed last are known in their order, a power of two. */
   static constexpr uint32_t kQueue = 1024;
   /** What each of the reads of one system call gets to read into. */
@@ -141,7 +143,7 @@ class Turn {
   int flush();
   /** Issues a write of `data[i]` for each of `Shared::sends`, of which there are as many. What came of it is in their results. */
   void send(std::span<const Area> data);
-  /** Blocks for at most `timeout_ns`, then reads for the armed. Returns the number of completions, or -errno (-EINTR). */
+  /** Blocks for at most `timeout_ns`, or not at all when the loop is behind, then reads for the armed. Returns the number of completions, or -errno (-EINTR). */
   int wait(int64_t timeout_ns);
   /** How long the loop itself allows the next wait to block: 0 when tasks are runnable, kForever when no timer is set. */
   int64_t timeout_ns() const;
