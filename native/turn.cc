@@ -210,7 +210,7 @@ int Turn::wait(int64_t timeout_ns) {
   Trace* trace = trace_->active;
   collect_reads(known);
   const size_t brought = receive_all();
-  if (guessed && (transfers().size() - brought) * kTriesPerMiss > transfers().size()) unasked_ = 0;
+  if (guessed && (transfers().size() - brought) * kTriesPerMiss > transfers().size()) unasked_until_ms_ = 0;
   const Transfer* read = transfers().data();
   const Transfer* const last = read + transfers().size();
   for (size_t i = 0; i < ready_.size(); ++i) {
@@ -256,9 +256,8 @@ void Turn::note_wait(bool full, size_t known) {
     ++round_reports_;
   }
   if (!over) return;
-  round_end_ms_ = shared_->head.now;
   // Of more readers the queue does not know who has waited longest.
-  unasked_ = full && !round_mixed_ && round_reports_ <= kQueue ? kUnasked : 0;
+  unasked_until_ms_ = full && !round_mixed_ && round_reports_ <= kQueue ? shared_->head.now + kUnaskedMs : 0;
   round_mixed_ = false;
   round_reports_ = 0;
   ++round_;
@@ -267,8 +266,7 @@ void Turn::note_wait(bool full, size_t known) {
 /** In a turn without a wait: takes the readers that have waited longest for ready, as far as they are expected to be small. Whether there are any. */
 bool Turn::guess() {
   // A trace is to say what was ready, and when.
-  if (unasked_ == 0 || trace_->active != nullptr || now_ms() - round_end_ms_ > kUnaskedMs) return false;
-  --unasked_;
+  if (unasked_until_ms_ == 0 || trace_->active != nullptr || now_ms() >= unasked_until_ms_) return false;
   while (queue_begin_ != queue_end_ && ready_.size() < batch_) {
     const uint32_t place = queue_begin_++;
     const int fd = queue_[place % kQueue];

@@ -13,7 +13,7 @@
 //   is used up is replaced by JavaScript, never written again. When there is no room left the remaining descriptors
 //   simply stay ready, and the next turn, with fresh memory, reads them.
 // - A loop that is behind does not always ask. When a round of waits has brought all they might, each of them, and readers of small messages only, those
-//   that have waited longest are read for without a wait, for a millisecond, as long as there are bytes for nearly all of them; then comes another round,
+//   that have waited longest are read for without a wait, for two milliseconds, as long as there are bytes for nearly all of them; then comes another round,
 //   in which whatever is ready has its turn. What is saved is what the kernel takes to report each of them, a twentieth of a small echo. Nobody is read
 //   for who does not wait, and for whom nothing has come waits on. (A number that was closed behind our back, and names another socket by now, is not told
 //   from that of the reader.)
@@ -93,9 +93,8 @@ class Turn {
   static constexpr size_t kSends = 1024;
   /** So many writes or reads at least are made in one system call; fewer are made one by one. */
   static constexpr size_t kWorthARing = 4;
-  /** After a round of waits so many turns at most go without one, and no longer than this: others are to be served, too. */
-  static constexpr uint32_t kUnasked = 15;
-  static constexpr double kUnaskedMs = 1;
+  /** After a round of waits turns go without one for as long as this: others are to be served, too. */
+  static constexpr double kUnaskedMs = 2;
   /** And not if more of them miss than one of so many. */
   static constexpr size_t kTriesPerMiss = 8;
   /** So many of the readers that were armed last are known in their order, a power of two. */
@@ -227,8 +226,7 @@ class Turn {
   uint32_t round_ = 1;          // of waits, each of which brought all it might; it is over when one of them reports what another has
   uint32_t round_reports_ = 0;  // so much did they report until now
   bool round_mixed_ = false;    // some of it was for others than readers of small messages
-  double round_end_ms_ = 0;
-  uint32_t unasked_ = 0;        // turns that are to come without a wait
+  double unasked_until_ms_ = 0;  // turns go without a wait
   std::unique_ptr<int[]> queue_ = std::make_unique<int[]>(kQueue);  // readers in the order in which they were armed, by their place modulo kQueue
   uint32_t queue_begin_ = 0;    // places; modulo 2^32
   uint32_t queue_end_ = 0;

@@ -249,12 +249,18 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     this.claim();
     this.start();
     if (this.state !== PENDING && this.nothingLeft()) return DONE as Operation<T>;
-    const promise = new Promise(keepResolver) as StartedPromise;
+    starting = this as Trap;
+    const promise = new Promise(Trap.takeResolver) as StartedPromise;
     promise.trap = this as Trap;
     promise[Symbol.iterator] = iterateStarted;
     this.promiseMade(promise);
-    this.attach(resolver!);
+    if (this.state !== PENDING) this.tell(this.waiter!);
     return promise as unknown as Operation<T>;
+  }
+
+  /** One executor for all: a closure per wait is what this saves. */
+  private static takeResolver(this: void, resolve: Resolver): void {
+    starting!.waiter = resolve;
   }
 
   /** Whether there is nothing to wait for and nothing to tell: it is over at once, without a value, and its task may go on. */
@@ -413,11 +419,8 @@ function usedTwice(trap: Trap): OnewaitError {
   );
 }
 
-// One executor for all: a closure per wait is what this saves.
-let resolver: Resolver | null = null;
-function keepResolver(resolve: Resolver): void {
-  resolver = resolve;
-}
+/** Whose promise is being made. */
+let starting: Trap | null = null;
 
 /**
  * A promise of a trap that has started. It is of no class of its own, which would cost `await` a look for its constructor (ECMA-262,

@@ -99,12 +99,12 @@ describe('a loop that is behind', () => {
     }
   });
 
-  test('does not ask in some turns who is ready, fifteen at most, and then of all', () => {
+  test('does not ask in some turns who is ready, and then of all', () => {
     const load = new Load(48);
     const other = pipe();
     other.write();
-    // A round of waits is of three here, of which the last reports what the first has. The turns between two rounds are over after a millisecond,
-    // which on a busy machine is none of them.
+    // A round of waits is of three here, of which the last reports what the first has. The turns between two rounds are over after two milliseconds,
+    // which on a busy machine may be none of them.
     const waited = Array.from({ length: 100 }, () => {
       load.busyTurn();
       load.watch(other.reader, EVENT_READ);
@@ -114,7 +114,6 @@ describe('a loop that is behind', () => {
       return turns;
     });
     expect(Math.max(...waited)).toBeGreaterThan(3);
-    expect(Math.max(...waited)).toBeLessThanOrEqual(15 + 3);
   });
 
   test('asks in every turn while others than readers of small messages are ready', () => {
@@ -127,12 +126,12 @@ describe('a loop that is behind', () => {
     for (let i = 0; i < 100; i++) expect(load.turnsUntilSaid(other.reader)).toBeLessThanOrEqual(3);
   });
 
-  test('asks again when a millisecond is over, however few turns that was', () => {
+  test('asks again when two milliseconds are over, however few turns that was', () => {
     const load = new Load(48);
     load.fallBehind();
     const other = pipe();
     other.write();
-    load.stepMs = 1.1;
+    load.stepMs = 2.1;
     load.busyTurn();
     for (let i = 0; i < 20; i++) {
       load.watch(other.reader, EVENT_READ);
