@@ -226,7 +226,7 @@ class Turn {
   uint32_t round_ = 1;          // of waits, each of which brought all it might; it is over when one of them reports what another has
   uint32_t round_reports_ = 0;  // so much did they report until now
   bool round_mixed_ = false;    // some of it was for others than readers of small messages
-  double unasked_until_ms_ = 0;  // turns go without a wait
+  double unasked_until_ms_ = 0; // until then turns go without a wait; 0: none does
   std::unique_ptr<int[]> queue_ = std::make_unique<int[]>(kQueue);  // readers in the order in which they were armed, by their place modulo kQueue
   uint32_t queue_begin_ = 0;    // places; modulo 2^32
   uint32_t queue_end_ = 0;

@@ -69,7 +69,7 @@ describe.skipIf(!root)('onewait echo --trace', () => {
     await until('the disk is full', full, 50_000);
     for (let i = 0; i < 20; i++) await ask(socket, 10);
     const lines = (await onewait(['trace', 'show', join(inside, 'trace')]).end()).stdout.split('\n');
-    // How many of them are echoes is V8's to say: in Node 22 libuv asks for hundreds of turns while V8 marks.
+    // How many of them are echoes is V8's to say: in Node 22 incremental marking has libuv ask for hundreds of turns.
     expect(lines.length).toBeGreaterThan(1_000);
     expect(lines.some((line) => /recvfrom\(\d+, \d+\) = 10/.test(line))).toBe(true);
     socket.destroy();
