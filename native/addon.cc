@@ -231,9 +231,7 @@ class TurnWrap : public Napi::ObjectWrap<TurnWrap>, private HostClient {
   /** run(): one blocking turn, without libuv. The number of completions, or -errno. */
   Napi::Value run(const Napi::CallbackInfo& info) {
     before_wait();
-    const int64_t timeout_ns = turn_->timeout_ns();
-    const int unwritten = turn_->flush();
-    return number(info.Env(), turn_->wait(unwritten > 0 ? 0 : timeout_ns));
+    return number(info.Env(), turn_->run(Poller::kForever));
   }
 
   Napi::Value now(const Napi::CallbackInfo& info) { return number(info.Env(), turn_->now_ms()); }

@@ -105,14 +105,9 @@ void Host::turns() {
     // napi_open_handle_scope would allocate one on the heap for each turn.
     v8::HandleScope scope(isolate);
     client_->before_wait();
-    const int unwritten = turn_->flush();
-    int64_t timeout_ns = unwritten > 0 ? 0 : turn_->timeout_ns();
-    if (host_timeout_ms >= 0) {
-      const int64_t host_ns = static_cast<int64_t>(host_timeout_ms) * 1'000'000;
-      timeout_ns = timeout_ns < 0 ? host_ns : std::min(timeout_ns, host_ns);
-    }
-    const int completions = turn_->wait(timeout_ns);
-    const bool work = completions > 0 || unwritten > 0 || turn_->starved() || turn_->shared()->head.runnable != 0 || turn_->deadline_due();
+    const int64_t limit_ns = host_timeout_ms < 0 ? Poller::kForever : static_cast<int64_t>(host_timeout_ms) * 1'000'000;
+    const int completions = turn_->run(limit_ns);
+    const bool work = completions > 0 || turn_->shared()->head.unwritten > 0 || turn_->starved() || turn_->shared()->head.runnable != 0 || turn_->deadline_due();
     if (work) note_batch();
     const bool healthy = !work || dispatch();
     if (completions < 0 && completions != -EINTR) fail(completions);

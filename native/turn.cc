@@ -36,23 +36,30 @@ void Turn::unwatch_host() {
   host_fd_ = -1;
 }
 
-int64_t Turn::timeout_ns() const {
+/** How long the next wait may block, of `limit_ns`: 0 when tasks are runnable, or are to hear of writes, and kForever when nothing is due. */
+int64_t Turn::timeout_ns(int64_t limit_ns) const {
   const SharedHead& head = shared_->head;
-  if (head.runnable != 0) return 0;
-  if (!std::isfinite(head.deadline)) return std::isnan(head.deadline) ? 0 : Poller::kForever;
+  if (head.runnable != 0 || head.unwritten > 0) return 0;
+  if (!std::isfinite(head.deadline)) return std::isnan(head.deadline) ? 0 : limit_ns;
   const double left = std::ceil((head.deadline - now_ms()) * 1e6);
   if (left <= 0) return 0;
   // A wait of more than a day is cut; the loop finds nothing due and waits again. It keeps the arithmetic far from its limits.
-  return static_cast<int64_t>(std::min(left, 86'400e9));
+  const int64_t due = static_cast<int64_t>(std::min(left, 86'400e9));
+  return limit_ns < 0 ? due : std::min(due, limit_ns);
 }
 
 int Turn::flush() {
+  collect_submissions();
+  if (!transmit_all()) report_unwritten();
+  return shared_->head.unwritten;
+}
+
+/** Arms the queued reads, and finds the writes. */
+void Turn::collect_submissions() {
   SharedHead& head = shared_->head;
   const size_t count = std::clamp<int64_t>(head.submissions, 0, kSubmissions);
   head.submissions = 0;
   head.unwritten = 0;
-  if (count == 0) return 0;
-  ++flushes_;
   begin_transfers();
   for (size_t i = 0; i < count; ++i) {
     const Submission& submission = shared_->submissions[i];
@@ -64,23 +71,19 @@ int Turn::flush() {
       const size_t length = static_cast<size_t>(submission.length);
       if (offset > kOutBytes || length > kOutBytes - offset) continue;
       add_transfer({submission.fd, submission.task, shared_->out + offset, length, 0, 0, Transfer::kNot, 0});
+      ++write_count_;
     }
   }
-  const bool whole = transmit_all();
-  if (trace_->active) record_writes();
-  if (!whole) report_unwritten();
-  return head.unwritten;
 }
 
 void Turn::send(std::span<const Area> data) {
-  ++flushes_;
   begin_transfers();
   for (size_t i = 0; i < data.size(); ++i) {
     const Send& send = shared_->sends[i];
     add_transfer({send.fd, send.task, data[i].data, data[i].length, 0, 0, Transfer::kNot, 0});
   }
+  write_count_ = transfer_count_;
   transmit_all();
-  if (trace_->active) record_writes();
   for (size_t i = 0; i < data.size(); ++i) {
     const int64_t result = transfers_[i].result;
     shared_->sends[i].result = result == -EAGAIN ? 0 : static_cast<int32_t>(result);
@@ -104,9 +107,10 @@ void Turn::arm(const Submission& submission) {
   }
 }
 
-/** Issues the writes that were collected. Whether the kernel took all bytes of all of them. */
+/** Makes the writes that were collected. Whether the kernel took all bytes of all of them. */
 bool Turn::transmit_all() {
-  const std::span<Transfer> writes = transfers();
+  const std::span<Transfer> writes = this->writes();
+  ++flushes_;
   const bool traced = trace_->active != nullptr && !writes.empty();
   if (traced) {
     trace_->active->now();
@@ -127,7 +131,10 @@ bool Turn::transmit_all() {
       if (write.result >= 0 || write.result == -EAGAIN) slot(write.fd).blocked = flushes_;
     }
   }
-  if (traced) batch_clock_.end();
+  if (traced) {
+    batch_clock_.end();
+    record_writes();
+  }
   return whole;
 }
 
@@ -161,18 +168,31 @@ size_t Turn::transmit_together(std::span<Transfer> writes) {
     ring->clear();
     return 0;
   }
+  const size_t sends = ring->size();
+  const size_t receives = sends == writes.size() ? add_receives_behind(*ring) : 0;
   const size_t made = ring->submit();
-  for (size_t i = 0; i < made; ++i) {
+  const size_t sent = std::min(made, sends);
+  for (size_t i = 0; i < sent; ++i) {
     writes[i].made = Transfer::kTogether;
     writes[i].result = ring->result(static_cast<uint32_t>(i));
     if (is_of_the_ring(writes[i].result)) transmit_one(writes[i]);
   }
-  return made;
+  made_early_ = std::min(made - sent, receives);
+  take_received(*ring, static_cast<uint32_t>(sends), reads().first(made_early_));
+  return sent;
+}
+
+/** The reads of a turn without a wait need not be a call of their own. How many were added. */
+size_t Turn::add_receives_behind(CallRing& ring) {
+  const size_t page_used = static_cast<size_t>(shared_->head.page_cursor);
+  const size_t slab_used = static_cast<size_t>(shared_->head.slab_cursor);
+  if (page_used + kSmall > page_.length || slab_used + kReadBytes > slab_.length) return 0;
+  return add_receives(ring, reads(), slab_.data + slab_used, slab_.length - slab_used);
 }
 
 void Turn::record_writes() {
   Trace* trace = trace_->active;
-  for (const Transfer& write : transfers()) {
+  for (const Transfer& write : writes()) {
     if (write.made == Transfer::kNot) continue;  // it would have overtaken another
     const int64_t length = static_cast<int64_t>(write.length);
     trace->payload(write.data, write.result);
@@ -183,7 +203,7 @@ void Turn::record_writes() {
 
 void Turn::report_unwritten() {
   SharedHead& head = shared_->head;
-  for (const Transfer& write : transfers()) {
+  for (const Transfer& write : writes()) {
     const int64_t length = static_cast<int64_t>(write.length);
     if (write.result == length) continue;
     const int64_t result = write.result == -EAGAIN ? 0 : write.result;
@@ -192,27 +212,39 @@ void Turn::report_unwritten() {
   }
 }
 
-int Turn::wait(int64_t timeout_ns) {
+int Turn::run(int64_t limit_ns) {
   SharedHead& head = shared_->head;
   head.completions = 0;
+  head.page_cursor = std::max(head.page_cursor, 0);
+  head.slab_cursor = std::max(head.slab_cursor, 0);
   host_ready_ = false;
   starved_ = false;
+  collect_submissions();
   ready_.clear();
   std::swap(ready_, remembered_);
   const bool guessed = ready_.empty() && guess();
   const size_t known = ready_.size();
-  // Those that are known to have more, floods, are read in any case: they are no reason to look at fewer of the others.
-  const int most = static_cast<int>(known > 0 ? kBatch : batch_);
-  const int result = guessed ? 0 : poller_->wait(known > 0 ? 0 : timeout_ns, most, ready_);
-  head.now = now_ms();
-  if (!guessed) note_wait(result >= most, known);
-  if (result < 0 && ready_.empty()) return result;
+  if (guessed) collect_reads(known);
+  if (!transmit_all()) report_unwritten();
+  int result = 0;
+  if (!guessed) {
+    // Those that are known to have more, floods, are read in any case: they are no reason to look at fewer of the others.
+    const int most = static_cast<int>(known > 0 ? kBatch : batch_);
+    result = poller_->wait(known > 0 ? 0 : timeout_ns(limit_ns), most, ready_);
+    head.now = now_ms();
+    note_wait(result >= most, known);
+    if (result < 0 && ready_.empty()) return result;
+    collect_reads(known);
+  }
   Trace* trace = trace_->active;
-  collect_reads(known);
-  const size_t brought = receive_all();
-  if (guessed && (transfers().size() - brought) * kTriesPerMiss > transfers().size()) unasked_until_ms_ = 0;
-  const Transfer* read = transfers().data();
-  const Transfer* const last = read + transfers().size();
+  const size_t missed = receive_all();
+  const std::span<const Transfer> reads = this->reads();
+  if (guessed) {
+    head.now = now_ms();
+    if (missed * kTriesPerMiss > reads.size()) unasked_until_ms_ = 0;
+  }
+  const Transfer* read = reads.data();
+  const Transfer* const last = read + reads.size();
   for (size_t i = 0; i < ready_.size(); ++i) {
     Ready& ready = ready_[i];
     if (ready.fd == host_fd_) {
@@ -279,7 +311,6 @@ bool Turn::guess() {
 
 /** Finds the suspended readers among what is ready, of which the first `known` were not reported just now, and disarms those that there is room for. */
 void Turn::collect_reads(size_t known) {
-  begin_transfers();
   for (size_t i = 0; i < ready_.size(); ++i) {
     Ready& ready = ready_[i];
     if (ready.fd == host_fd_) continue;
@@ -290,24 +321,23 @@ void Turn::collect_reads(size_t known) {
     Slot& target = slot(ready.fd);
     if ((ready.events & kStale) || !(ready.events & onewait::kRead) || target.armed == 0) continue;
     ready.events |= kTaken;
-    if (transfer_count_ == Poller::kMaxReady) continue;
+    if (reads().size() == Poller::kMaxReady) continue;
     add_transfer({ready.fd, target.task, nullptr, 0, 0, 0, Transfer::kNot, target.armed});
     target.armed = 0;
   }
 }
 
-/** Reads for the suspended readers, as far as there is memory to read into. What is not reached has no `data`. How many had bytes. */
+/** Reads for the suspended readers, as far as there is memory to read into. What is not reached is not made. How many found nothing. */
 size_t Turn::receive_all() {
-  const bool traced = trace_->active != nullptr && transfer_count_ > 0;
+  const std::span<Transfer> reads = this->reads();
+  const bool traced = trace_->active != nullptr && !reads.empty();
   if (traced) batch_clock_.begin();
   SharedHead& head = shared_->head;
-  head.page_cursor = std::max(head.page_cursor, 0);
-  head.slab_cursor = std::max(head.slab_cursor, 0);
   size_t page_used = static_cast<size_t>(head.page_cursor);
   size_t slab_used = static_cast<size_t>(head.slab_cursor);
   size_t total = 0;
   size_t brought = 0;
-  const std::span<Transfer> reads = transfers();
+  size_t missed = 0;
   for (size_t next = 0; next < reads.size();) {
     if (page_used + kSmall > page_.length) break;
     if (slab_used + kReadBytes > slab_.length) {
@@ -316,7 +346,7 @@ size_t Turn::receive_all() {
     }
     const uint64_t begin = traced ? ticks() : 0;
     uint8_t* const to = slab_.data + slab_used;
-    const size_t together = receive_together(reads.subspan(next), to, slab_.length - slab_used);
+    const size_t together = next < made_early_ ? made_early_ : receive_together(reads.subspan(next), to, slab_.length - slab_used);
     const size_t end = next + std::max<size_t>(together, 1);
     if (together == 0) receive_one(reads[next], to, kReadBytes);
     const uint64_t share = traced ? (ticks() - begin) / (end - next) : 0;
@@ -324,6 +354,7 @@ size_t Turn::receive_all() {
     for (uint64_t time = begin; next < end; ++next) {
       Transfer& read = reads[next];
       if (traced) read.end = time += share;
+      if (read.result == -EAGAIN) ++missed;
       if (read.result <= 0) continue;
       const size_t bytes = static_cast<size_t>(read.result);
       total += bytes;
@@ -337,7 +368,7 @@ size_t Turn::receive_all() {
   }
   if (traced) batch_clock_.end();
   if (brought > 0) batch_ = std::clamp(kBatchBytes * brought / total, kWorthARing, kBatch);
-  return brought;
+  return missed;
 }
 
 void Turn::receive_one(Transfer& read, uint8_t* to, size_t room) {
@@ -354,24 +385,35 @@ size_t Turn::receive_together(std::span<Transfer> reads, uint8_t* to, size_t roo
   if (reads.size() < kWorthARing || ring_ == nullptr) return 0;
   CallRing* const ring = ring_->get();
   if (ring == nullptr) return 0;
-  for (Transfer& read : reads) {
-    if (ring->full() || (ring->size() + 1) * kPlace > room || slot(read.fd).alone > 0) break;
-    read.data = to + ring->size() * kPlace;
-    read.length = std::min(static_cast<size_t>(read.armed), kPlace);
-    ring->add_receive(read.fd, read.data, read.length);
-  }
+  add_receives(*ring, reads, to, room);
   if (ring->size() < kWorthARing) {
     ring->clear();
     return 0;
   }
   const size_t made = ring->submit();
-  for (size_t i = 0; i < made; ++i) {
-    Transfer& read = reads[i];
+  take_received(*ring, 0, reads.first(made));
+  return made;
+}
+
+/** As far as they are expected to be small. How many. */
+size_t Turn::add_receives(CallRing& ring, std::span<Transfer> reads, uint8_t* to, size_t room) {
+  size_t count = 0;
+  for (Transfer& read : reads) {
+    if (ring.full() || (count + 1) * kPlace > room || slot(read.fd).alone > 0) break;
+    read.data = to + count++ * kPlace;
+    read.length = std::min(static_cast<size_t>(read.armed), kPlace);
+    ring.add_receive(read.fd, read.data, read.length);
+  }
+  return count;
+}
+
+/** What has become of the reads that the ring has from `first` on. */
+void Turn::take_received(const CallRing& ring, uint32_t first, std::span<Transfer> reads) {
+  for (Transfer& read : reads) {
     read.made = Transfer::kTogether;
-    read.result = ring->result(static_cast<uint32_t>(i));
+    read.result = ring.result(first++);
     if (is_of_the_ring(read.result)) receive_one(read, read.data, kPlace);
   }
-  return made;
 }
 
 /** Hands over what was read; `news` is what the wait reported. False when nothing was, for lack of memory: it is armed as before. */

@@ -138,14 +138,15 @@ class Turn {
   int watch_host(int fd);
   void unwatch_host();
 
-  /** Issues all queued writes and arms queued reads. Returns how many writes were left unfinished. */
+  /** Makes the queued writes and arms the queued reads. Returns how many writes were left unfinished. */
   int flush();
   /** Issues a write of `data[i]` for each of `Shared::sends`, of which there are as many. What came of it is in their results. */
   void send(std::span<const Area> data);
-  /** Blocks for at most `timeout_ns`, or not at all when the loop is behind, then reads for the armed. Returns the number of completions, or -errno (-EINTR). */
-  int wait(int64_t timeout_ns);
-  /** How long the loop itself allows the next wait to block: 0 when tasks are runnable, kForever when no timer is set. */
-  int64_t timeout_ns() const;
+  /**
+   * A turn: flushes; blocks until something is ready, a timer of the loop is due or `limit_ns` are over (kForever: no limit), or not at all when there is
+   * something to do; then reads for the armed. Returns the number of completions, or -errno (-EINTR).
+   */
+  int run(int64_t limit_ns);
   bool host_ready() const { return host_ready_; }
   /** Something was to be read, and there was no memory for it: JavaScript has to give some. */
   bool starved() const { return starved_; }
@@ -188,9 +189,12 @@ class Turn {
     int32_t armed;   // of a read: as much as its reader wants
   };
 
-  void begin_transfers() { transfer_count_ = 0; }
+  void begin_transfers() { transfer_count_ = write_count_ = made_early_ = 0; }
   void add_transfer(const Transfer& transfer) { transfers_[transfer_count_++] = transfer; }
-  std::span<Transfer> transfers() { return {transfers_.get(), transfer_count_}; }
+  std::span<Transfer> writes() { return {transfers_.get(), write_count_}; }
+  std::span<Transfer> reads() { return {transfers_.get() + write_count_, transfer_count_ - write_count_}; }
+  void collect_submissions();
+  int64_t timeout_ns(int64_t limit_ns) const;
   void arm(const Submission& submission);
   bool guess();
   void note_wait(bool full, size_t known);
@@ -198,11 +202,14 @@ class Turn {
   bool overtakes(const Transfer& write) const;
   void transmit_one(Transfer& write);
   size_t transmit_together(std::span<Transfer> writes);
+  size_t add_receives_behind(CallRing& ring);
   void record_writes();
   void report_unwritten();
   void collect_reads(size_t known);
   size_t receive_all();
   size_t receive_together(std::span<Transfer> reads, uint8_t* to, size_t room);
+  size_t add_receives(CallRing& ring, std::span<Transfer> reads, uint8_t* to, size_t room);
+  void take_received(const CallRing& ring, uint32_t first, std::span<Transfer> reads);
   void receive_one(Transfer& read, uint8_t* to, size_t room);
   bool settle_read(const Transfer& read, const Ready& ready, uint32_t news, Slot& slot);
   void complete(int32_t kind, const Ready& ready, int32_t result, int32_t offset);
@@ -220,8 +227,10 @@ class Turn {
   uint32_t flushes_ = 0;
   uint32_t batches_ = 0;  // of sends in one call
   std::vector<Slot> slots_;
-  std::unique_ptr<Transfer[]> transfers_ = std::make_unique_for_overwrite<Transfer[]>(kSubmissions);
+  std::unique_ptr<Transfer[]> transfers_ = std::make_unique_for_overwrite<Transfer[]>(kSubmissions + Poller::kMaxReady);
   size_t transfer_count_ = 0;
+  size_t write_count_ = 0;  // of them; the others, behind these, are reads
+  size_t made_early_ = 0;   // so many reads have been made with the writes
   size_t batch_ = kBatch;  // what the next wait should bring
   uint32_t round_ = 1;          // of waits, each of which brought all it might; it is over when one of them reports what another has
   uint32_t round_reports_ = 0;  // so much did they report until now
