@@ -14,7 +14,8 @@
 //   simply stay ready, and the next turn, with fresh memory, reads them.
 // - A loop that is behind does not always ask. When a round of waits has brought all they might, each of them, and readers of small messages only, those
 //   that have waited longest are read for without a wait, for two milliseconds, as long as there are bytes for nearly all of them; then comes another round,
-//   in which whatever is ready has its turn. What is saved is what the kernel takes to report each of them, a twentieth of a small echo. Nobody is read
+//   in which whatever is ready has its turn. What is saved is what the kernel takes to report each of them, a twentieth of a small echo, and a system call:
+//   these reads are known before the writes are made, and leave with them. Nobody is read
 //   for who does not wait, and for whom nothing has come waits on. (A number that was closed behind our back, and names another socket by now, is not told
 //   from that of the reader.)
 // - All reads of a turn are collected, then made, then settled, and its writes likewise. Where the kernel isolates its page tables, or trusts no
