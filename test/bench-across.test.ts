@@ -2,35 +2,22 @@
 // bench/README.md for several hosts behind HAProxy, with the configuration that stands there. No figure decides anything here.
 
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Report } from '../bench/results.ts';
+import { compiledPrograms, main } from './bench-programs.ts';
 import { Network, whyNoNetwork } from './network.ts';
 import { Child, cli, type Ended, needs, root } from './processes.ts';
 
 const document = readFileSync(join(root, 'bench/README.md'), 'utf8');
-const main = join(root, 'dist/bench/main.js');
-const programs = mkdtempSync(join(tmpdir(), 'onewait-across-'));
-
-afterAll(() => rmSync(programs, { recursive: true, force: true }));
+const programs = compiledPrograms('loadgen', 'raw-epoll');
 
 /** The words of a line of the document. */
 function documented(line: string): string[] {
   expect(document).toContain(`    ${line}\n`);
   return line.split(' ');
 }
-
-function compile(name: string, source: string): void {
-  const flags = ['-std=c++20', '-O1', '-pthread', join(root, source), '-o', join(programs, name)];
-  execFileSync(process.env.CXX ?? 'c++', flags);
-}
-
-beforeAll(() => {
-  compile('loadgen', 'bench/loadgen/loadgen.cc');
-  compile('raw-epoll', 'bench/servers/raw_epoll.cc');
-}, 120_000);
 
 describe('the command line', () => {
   const complaintOf = (...args: readonly string[]) => {

@@ -16,7 +16,8 @@ import type { Sample } from '../bench/sample.ts';
 import { shapeOf, titleOf } from '../bench/shape.ts';
 import { SUITES } from '../bench/suite.ts';
 import { MACHINE } from './bench-machine.ts';
-import { folder, root } from './processes.ts';
+import { main } from './bench-programs.ts';
+import { folder } from './processes.ts';
 
 /** Numbers from 0 to 1 that are the same in every run: xorshift32. */
 function random(seed: number): () => number {
@@ -309,7 +310,7 @@ describe('two reports', () => {
 
 describe('bench compare', () => {
   const run = (...args: readonly string[]) =>
-    spawnSync(process.execPath, [join(root, 'dist/bench/main.js'), 'compare', ...args], { encoding: 'utf8' });
+    spawnSync(process.execPath, [main, 'compare', ...args], { encoding: 'utf8' });
 
   function write(into: string, name: string, content: unknown): string {
     const file = join(into, name);

@@ -2,10 +2,9 @@
 //
 // A peer that is not installed is skipped; 'npm run bench -- --install' installs it.
 
-import { execFileSync, spawnSync } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { buildAll } from '../bench/builds.ts';
@@ -13,11 +12,11 @@ import { Children } from '../bench/children.ts';
 import { type RunningServer, startServer } from '../bench/lab.ts';
 import { peerTable } from '../bench/peers.ts';
 import { HOST, isAvailable, type Server, serverTable } from '../bench/servers.ts';
+import { compiledPrograms, main } from './bench-programs.ts';
 import { folder, root } from './processes.ts';
 import { until, within } from './until.ts';
 
 const programs = join(root, 'dist/bench/bin');
-const main = join(root, 'dist/bench/main.js');
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
@@ -32,17 +31,7 @@ function noise(size: number, seed: number): Buffer {
   return bytes;
 }
 
-const own = mkdtempSync(join(tmpdir(), 'onewait-servers-'));
-beforeAll(() => {
-  for (const [name, source] of [
-    ['raw-epoll', 'raw_epoll.cc'],
-    ['thread-per-connection', 'thread_per_connection.cc'],
-  ] as const) {
-    const file = join(root, 'bench/servers', source);
-    execFileSync(process.env.CXX ?? 'c++', ['-std=c++20', '-O1', '-pthread', file, '-o', join(own, name)]);
-  }
-}, 120_000);
-afterAll(() => rmSync(own, { recursive: true, force: true }));
+const own = compiledPrograms('raw-epoll', 'thread-per-connection');
 
 describe.each([...serverTable(own), ...peerTable(programs)])('$name', (row: Server) => {
   const children = new Children();

@@ -2,25 +2,21 @@
 // anything is decides nothing here; where a figure has a bound, it is one that no machine can miss.
 
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { compile, compiledPrograms } from './bench-programs.ts';
 import { hasRing, ringOffered, withoutRing } from './io-uring.ts';
-import { Child, type Ended, root } from './processes.ts';
+import { Child, type Ended } from './processes.ts';
 import { until } from './until.ts';
 
-const programs = mkdtempSync(join(tmpdir(), 'onewait-loadgen-'));
+const programs = compiledPrograms('loadgen', 'raw-epoll');
 const generator = join(programs, 'loadgen');
 
 beforeAll(() => {
-  const compile = (name: string, source: string) =>
-    execFileSync(process.env.CXX ?? 'c++', ['-std=c++20', '-O1', join(root, source), '-o', join(programs, name)]);
-  compile('loadgen', 'bench/loadgen/loadgen.cc');
-  compile('raw-epoll', 'bench/servers/raw_epoll.cc');
   writeFileSync(join(programs, 'hog.cc'), HOG);
-  execFileSync(process.env.CXX ?? 'c++', [join(programs, 'hog.cc'), '-o', join(programs, 'hog')]);
+  compile(join(programs, 'hog.cc'), join(programs, 'hog'));
 }, 120_000);
 
 /** Has its core to itself for a third of a second. */
@@ -46,8 +42,6 @@ const COMPUTING_SERVER = `
   }).on('error', () => {}));
   server.listen(0, '127.0.0.1', () => console.log(server.address().port));
 `;
-
-afterAll(() => rmSync(programs, { recursive: true, force: true }));
 
 /** A server of this process; ends with the test. Returns its port. */
 async function serve(onConnection: (socket: Socket, index: number) => void): Promise<number> {
