@@ -1,8 +1,8 @@
-// io_uring as one system call for many sends, or many receives. Nothing more of it: no polling by the kernel, no completions later, no work for its
+// io_uring as one system call for many sends and receives. Nothing more of it: no polling by the kernel, no completions later, no work for its
 // threads.
 //
 // A turn's reads and writes are of different sockets, and of the older system calls each names one. io_uring_enter(2) takes them all; as each of them has
-// MSG_DONTWAIT it is carried out, or refused, before the call returns. So it is what a loop over send(2) or recv(2) would be, in one entry into the kernel.
+// MSG_DONTWAIT it is carried out, or refused, before the call returns. So it is what a loop over send(2) and recv(2) would be, in one entry into the kernel.
 //
 // Where a sandbox (seccomp), an administrator (kernel.io_uring_disabled) or a limit refuses it, the turn makes them one by one. Plain C++; one thread
 // at a time.
@@ -20,7 +20,7 @@ namespace onewait {
 
 class CallRing {
  public:
-  /** Sends or receives per call. */
+  /** Sends and receives per call. */
   static constexpr uint32_t kEntries = 64;
 
   /** Null where there is none; whether to ask again `later`, for it was a limit. */

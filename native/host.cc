@@ -3,7 +3,6 @@
 #include <sys/timerfd.h>
 #include <v8.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <string>

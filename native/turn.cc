@@ -36,7 +36,7 @@ void Turn::unwatch_host() {
   host_fd_ = -1;
 }
 
-/** How long the next wait may block, of `limit_ns`: 0 when tasks are runnable, or are to hear of writes, and kForever when nothing is due. */
+/** How long the next wait may block: 0 when tasks are runnable, or are to hear of writes, and `limit_ns` when nothing is due before. */
 int64_t Turn::timeout_ns(int64_t limit_ns) const {
   const SharedHead& head = shared_->head;
   if (head.runnable != 0 || head.unwritten > 0) return 0;
@@ -71,9 +71,9 @@ void Turn::collect_submissions() {
       const size_t length = static_cast<size_t>(submission.length);
       if (offset > kOutBytes || length > kOutBytes - offset) continue;
       add_transfer({submission.fd, submission.task, shared_->out + offset, length, 0, 0, Transfer::kNot, 0});
-      ++write_count_;
     }
   }
+  write_count_ = transfer_count_;
 }
 
 void Turn::send(std::span<const Area> data) {
@@ -151,7 +151,10 @@ void Turn::transmit_one(Transfer& write) {
   } while (write.result == -EINTR);
 }
 
-/** Makes the first of the writes in one system call, as many as go to different descriptors. How many: 0 when that would not help, or cannot be. */
+/**
+ * Makes the first of the writes in one system call, as many as go to different descriptors, and with the last of them what reads there are: those of a
+ * turn without a wait. How many writes: 0 when that would not help, or cannot be.
+ */
 size_t Turn::transmit_together(std::span<Transfer> writes) {
   if (writes.size() < kWorthARing || ring_ == nullptr) return 0;
   CallRing* const ring = ring_->get();
@@ -169,7 +172,7 @@ size_t Turn::transmit_together(std::span<Transfer> writes) {
     return 0;
   }
   const size_t sends = ring->size();
-  const size_t receives = sends == writes.size() ? add_receives_behind(*ring) : 0;
+  if (sends == writes.size() && !reads().empty()) add_receives_behind(*ring);
   const size_t made = ring->submit();
   const size_t sent = std::min(made, sends);
   for (size_t i = 0; i < sent; ++i) {
@@ -177,17 +180,17 @@ size_t Turn::transmit_together(std::span<Transfer> writes) {
     writes[i].result = ring->result(static_cast<uint32_t>(i));
     if (is_of_the_ring(writes[i].result)) transmit_one(writes[i]);
   }
-  made_early_ = std::min(made - sent, receives);
+  made_early_ = made - sent;
   take_received(*ring, static_cast<uint32_t>(sends), reads().first(made_early_));
   return sent;
 }
 
-/** The reads of a turn without a wait need not be a call of their own. How many were added. */
-size_t Turn::add_receives_behind(CallRing& ring) {
+/** Adds the reads, as far as there is memory to read into. */
+void Turn::add_receives_behind(CallRing& ring) {
   const size_t page_used = static_cast<size_t>(shared_->head.page_cursor);
   const size_t slab_used = static_cast<size_t>(shared_->head.slab_cursor);
-  if (page_used + kSmall > page_.length || slab_used + kReadBytes > slab_.length) return 0;
-  return add_receives(ring, reads(), slab_.data + slab_used, slab_.length - slab_used);
+  if (page_used + kSmall > page_.length || slab_used + kReadBytes > slab_.length) return;
+  add_receives(ring, reads(), slab_.data + slab_used, slab_.length - slab_used);
 }
 
 void Turn::record_writes() {
@@ -395,8 +398,8 @@ size_t Turn::receive_together(std::span<Transfer> reads, uint8_t* to, size_t roo
   return made;
 }
 
-/** As far as they are expected to be small. How many. */
-size_t Turn::add_receives(CallRing& ring, std::span<Transfer> reads, uint8_t* to, size_t room) {
+/** Adds the first of the reads, as far as they are expected to be small. */
+void Turn::add_receives(CallRing& ring, std::span<Transfer> reads, uint8_t* to, size_t room) {
   size_t count = 0;
   for (Transfer& read : reads) {
     if (ring.full() || (count + 1) * kPlace > room || slot(read.fd).alone > 0) break;
@@ -404,7 +407,6 @@ size_t Turn::add_receives(CallRing& ring, std::span<Transfer> reads, uint8_t* to
     read.length = std::min(static_cast<size_t>(read.armed), kPlace);
     ring.add_receive(read.fd, read.data, read.length);
   }
-  return count;
 }
 
 /** What has become of the reads that the ring has from `first` on. */

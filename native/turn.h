@@ -13,11 +13,10 @@
 //   is used up is replaced by JavaScript, never written again. When there is no room left the remaining descriptors
 //   simply stay ready, and the next turn, with fresh memory, reads them.
 // - A loop that is behind does not always ask. When a round of waits has brought all they might, each of them, and readers of small messages only, those
-//   that have waited longest are read for without a wait, for two milliseconds, as long as there are bytes for nearly all of them; then comes another round,
+//   that have waited longest are read for without a wait, for two milliseconds, as long as nearly all of them have something; then comes another round,
 //   in which whatever is ready has its turn. What is saved is what the kernel takes to report each of them, a twentieth of a small echo, and a system call:
-//   these reads are known before the writes are made, and leave with them. Nobody is read
-//   for who does not wait, and for whom nothing has come waits on. (A number that was closed behind our back, and names another socket by now, is not told
-//   from that of the reader.)
+//   these reads are known before the writes are made, and leave with them. Nobody is read for who does not wait, and for whom nothing has come waits on.
+//   (A number that was closed behind our back, and names another socket by now, is not told from that of the reader.)
 // - All reads of a turn are collected, then made, then settled, and its writes likewise. Where the kernel isolates its page tables, or trusts no
 //   processor, each system call costs the caller its TLB entries: between two of them only the loop, a list and the bytes are touched.
 // - Where the kernel has io_uring, four or more are made in one system call (native/call_ring.h). Where the bytes of a read may go is known when the one
@@ -65,7 +64,7 @@ struct Completion {
 /** The head of the shared memory. src/driver.ts mirrors it field by field. */
 struct SharedHead {
   double deadline;            // JS -> native: when the next timer is due, ms on `now`'s clock; Infinity: never
-  double now;                 // native -> JS: the time after the last wait, ms
+  double now;                 // native -> JS: the time after the last wait, or after the reads of a turn without one, ms
   int32_t submissions;        // JS -> native: how many; native sets it to 0
   int32_t completions;        // native -> JS
   int32_t unwritten;          // native -> JS
@@ -203,13 +202,13 @@ class Turn {
   bool overtakes(const Transfer& write) const;
   void transmit_one(Transfer& write);
   size_t transmit_together(std::span<Transfer> writes);
-  size_t add_receives_behind(CallRing& ring);
+  void add_receives_behind(CallRing& ring);
   void record_writes();
   void report_unwritten();
   void collect_reads(size_t known);
   size_t receive_all();
   size_t receive_together(std::span<Transfer> reads, uint8_t* to, size_t room);
-  size_t add_receives(CallRing& ring, std::span<Transfer> reads, uint8_t* to, size_t room);
+  void add_receives(CallRing& ring, std::span<Transfer> reads, uint8_t* to, size_t room);
   void take_received(const CallRing& ring, uint32_t first, std::span<Transfer> reads);
   void receive_one(Transfer& read, uint8_t* to, size_t room);
   bool settle_read(const Transfer& read, const Ready& ready, uint32_t news, Slot& slot);

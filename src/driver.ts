@@ -72,7 +72,7 @@ export interface Driver {
   readonly slab: ArrayBuffer;
   /** Milliseconds on a clock that never jumps: that of `performance.now()`. */
   now(): number;
-  /** When the last wait returned, on the same clock. */
+  /** When the last turn had waited, or had read if it did not wait, on the same clock. */
   readonly woken: number;
   /** Ends the next wait at this time. */
   setDeadline(deadline: number): void;
