@@ -194,18 +194,20 @@ describe('what counts', () => {
   });
 });
 
+/** What a plan is made of, if nothing in particular is wished for. */
+const wishes = {
+  suite: SUITES[0]!,
+  effort: 'standard',
+  connections: null,
+  messageBytes: null,
+  inFlight: null,
+  seconds: null,
+  rounds: null,
+  settleSeconds: 20,
+  mostConnections: 19_000,
+} as const;
+
 describe('plan', () => {
-  const wishes = {
-    suite: SUITES[0]!,
-    effort: 'standard',
-    connections: null,
-    messageBytes: null,
-    inFlight: null,
-    seconds: null,
-    rounds: null,
-    settleSeconds: 20,
-    mostConnections: 19_000,
-  } as const;
   const titles = (plan: Plan) => plan.stages.map(({ shapes }) => shapes.map(titleOf).join(' and '));
 
   test.each(SUITES.map((suite) => [suite.name, suite] as const))(
@@ -260,14 +262,11 @@ describe('plan', () => {
 
 describe('report', () => {
   const plan = makePlan({
-    suite: SUITES[0]!,
+    ...wishes,
     effort: 'quick',
     connections: [1, 64],
-    messageBytes: null,
-    inFlight: null,
     seconds: 1,
     rounds: 2,
-    settleSeconds: 20,
     mostConnections: 1000,
   });
   const sample = (server: string, connections: number, round: number, rate: number, valid = true): Sample => ({
