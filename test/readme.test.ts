@@ -11,17 +11,20 @@ import { until } from './until.ts';
 const readme = readFileSync(join(root, 'README.md'), 'utf8');
 const blocks = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map((match) => match[1]!);
 
-/** A port below the ephemeral range that nobody listens on. */
-async function freePort(): Promise<number> {
-  for (let port = 8700; port < 8800; port++) {
+/** Ports below the ephemeral range that nobody listens on; another process that looks at the same time gets others. */
+async function freePorts(count: number): Promise<number[]> {
+  const ports: number[] = [];
+  const from = 8000 + ((process.pid * 10) % 1900);
+  for (let port = from; port < from + 100 && ports.length < count; port++) {
     const free = await new Promise<boolean>((resolve) => {
       const server = createServer();
       server.once('error', () => resolve(false));
       server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
     });
-    if (free) return port;
+    if (free) ports.push(port);
   }
-  throw new Error('no port from 8700 to 8799 is free');
+  expect(ports, `free ports from ${from} on`).toHaveLength(count);
+  return ports;
 }
 
 /** Connects as soon as the server listens. */
@@ -49,7 +52,7 @@ describe('the README', () => {
     ['yield', 0],
     ['await', 1],
   ])('has an echo server in %s style that echoes', async (_style, index) => {
-    const port = await freePort();
+    const [port] = (await freePorts(1)) as [number];
     const source = blocks[index]!.replace('port: 7000', `port: ${port}`);
     const folder = join(root, 'dist', `readme-${process.pid}-${index}`);
     mkdirSync(folder, { recursive: true });
@@ -120,11 +123,22 @@ describe('the walk from `input()` to a server', () => {
       }
     });
     const type = (line: string) => shell.process.stdin!.write(`${line}\n`);
-    for (const [i, { command, output }] of steps.entries()) {
+    // The README's ports may be in use here; and whom it kills is to have ended, for its trace is shown next.
+    const ports = await freePorts(3);
+    const here = (text: string) =>
+      text
+        .replace(/\b700([123])\b/g, (_, i) => `${ports[i - 1]}`)
+        .replace(/^curl/, 'curl -s')
+        .replace(/^kill .*$/, '$&; wait');
+    for (const [i, step] of steps.entries()) {
+      const [command, output] = [here(step.command), here(step.output)];
       const begin = shell.stdout.length;
-      type(command.endsWith('&') ? command : `${command.replace(/^curl/, 'curl -s')}; echo "<${i}>"`);
+      type(command.endsWith('&') ? command : `${command}; echo "<${i}>"`);
       const ending = command.endsWith('&') ? `${output}\n` : `<${i}>\n`;
-      await until(command, () => shell.stdout.slice(begin).includes(ending));
+      await until(`${command}: ${ending}`, () => {
+        expect(shell.stderr).toBe('');
+        return shell.stdout.slice(begin).includes(ending);
+      });
       const printed = shell.stdout.slice(begin).replace(`<${i}>\n`, '');
       expect({ command, output: timeless(printed).trimEnd() }).toEqual({ command, output: timeless(output).trimEnd() });
     }
