@@ -24,23 +24,23 @@ function check(items: unknown, name: string): void {
 /** Runs all at once: their values in the same order. The first failure cancels the others. */
 export function all<T>(items: ReadonlyArray<Contender<T>>): Operation<T[]> {
   check(items, 'all');
-  const steps = function* (): Coroutine<T[]> {
-    const owner = currentTask();
-    if (owner.cancelled !== null) throw owner.cancelled;
-    const scope = new Scope(owner);
-    const body = scope.spawn(
-      function* (): Coroutine<T[]> {
-        const tasks = items.map((item) => scope.spawn(toMain(item), { name: nameOf(item, owner) }));
-        const values: T[] = [];
-        for (const task of tasks) values.push(yield* task);
-        return values;
-      },
-      { name: owner.name },
-    );
-    yield* scope.join(false);
-    return scope.conclude(body, null);
-  };
-  return compose('all', steps, items);
+  return compose('all', () => runAll(items), items);
+}
+
+function* runAll<T>(items: ReadonlyArray<Contender<T>>): Coroutine<T[]> {
+  const owner = currentTask();
+  if (owner.cancelled !== null) throw owner.cancelled;
+  const scope = new Scope(owner);
+  const body = scope.spawn(() => valuesOf(items, scope, owner), { name: owner.name });
+  yield* scope.join(false);
+  return scope.conclude(body, null);
+}
+
+function* valuesOf<T>(items: ReadonlyArray<Contender<T>>, scope: Scope, owner: Task): Coroutine<T[]> {
+  const tasks = items.map((item) => scope.spawn(toMain(item), { name: nameOf(item, owner) }));
+  const values: T[] = [];
+  for (const task of tasks) values.push(yield* task);
+  return values;
 }
 
 /**
@@ -51,31 +51,32 @@ export function all<T>(items: ReadonlyArray<Contender<T>>): Operation<T[]> {
 export function race<T>(items: ReadonlyArray<Contender<T>>): Operation<T> {
   check(items, 'race');
   if (items.length === 0) throw new RangeError('race() of nothing would never be done');
-  const steps = function* (): Coroutine<T> {
-    const owner = currentTask();
-    if (owner.cancelled !== null) throw owner.cancelled;
-    const losers = new Scope(owner);
-    const tasks = new Map<Trap<T>, Task<T>>();
-    const contenders = items.map((item) => {
-      const trap = item instanceof Trap ? item : startedWait(item);
-      if (trap !== null) return trap as Trap<T>;
-      const task = item instanceof Task ? (item as Task<T>) : losers.spawn(toMain(item), { name: nameOf(item, owner) });
-      const join = task.join() as Trap<T>;
-      tasks.set(join, task);
-      return join;
-    });
-    try {
-      const winner = yield* new First(contenders);
-      tasks.delete(winner);
-      return winner.take();
-    } finally {
-      for (const task of tasks.values()) task.cancel('another was first');
-      losers.cancel('another was first');
-      yield* losers.join(false);
-      for (const task of tasks.values()) if (task.state === 'done') dispose(task.outcome);
-    }
-  };
-  return compose('race', steps, items);
+  return compose('race', () => runRace(items), items);
+}
+
+function* runRace<T>(items: ReadonlyArray<Contender<T>>): Coroutine<T> {
+  const owner = currentTask();
+  if (owner.cancelled !== null) throw owner.cancelled;
+  const losers = new Scope(owner);
+  const tasks = new Map<Trap<T>, Task<T>>();
+  const contenders = items.map((item) => {
+    const trap = item instanceof Trap ? item : startedWait(item);
+    if (trap !== null) return trap as Trap<T>;
+    const task = item instanceof Task ? (item as Task<T>) : losers.spawn(toMain(item), { name: nameOf(item, owner) });
+    const join = task.join() as Trap<T>;
+    tasks.set(join, task);
+    return join;
+  });
+  try {
+    const winner = yield* new First(contenders);
+    tasks.delete(winner);
+    return winner.take();
+  } finally {
+    for (const task of tasks.values()) task.cancel('another was first');
+    losers.cancel('another was first');
+    yield* losers.join(false);
+    for (const task of tasks.values()) if (task.state === 'done') dispose(task.outcome);
+  }
 }
 
 function nameOf(item: unknown, owner: Task): string {

@@ -9,8 +9,11 @@ import type { Task } from './task.ts';
 const NONE: readonly unknown[] = [];
 
 /**
- * Makes a lazy, single-use operation of `steps`. With `yield*` it is delegated to and costs nothing of its own; with `await` it is driven
- * here on behalf of the task that made it. `parts` are the operations that it was made of, if any.
+ * Makes a lazy, single-use operation of what `steps` returns. With `yield*` it is delegated to and costs nothing of its own; with `await` it is
+ * driven here on behalf of the task that made it. `parts` are the operations that it was made of, if any.
+ *
+ * `steps` must not be a generator function that is made for each operation. V8 makes one a prototype and a hidden class when it is called, in the
+ * old generation, and those keep it and all that it closes over from being collected as young garbage. An arrow function has neither.
  */
 export function compose<T>(what: string, steps: () => Coroutine<T>, parts: readonly unknown[] = NONE): Operation<T> {
   return new Composite(what, steps, parts);

@@ -12,13 +12,14 @@ export interface OperationIterator<T> {
 /** Iterates over what `next` brings until it brings null. */
 export function iterate<T>(next: () => Operation<T | null> | Coroutine<T | null>): OperationIterator<T> {
   const iterator: OperationIterator<T> = {
-    next: () =>
-      compose('next', function* (): Coroutine<IteratorResult<T, undefined>> {
-        const value = yield* next();
-        return value === null ? { done: true, value: undefined } : { done: false, value };
-        // `for await` asks for a thenable and TypeScript for a promise; an operation is the former.
-      }) as ReturnType<OperationIterator<T>['next']>,
+    // `for await` asks for a thenable and TypeScript for a promise; an operation is the former.
+    next: () => compose('next', () => resultOf(next)) as ReturnType<OperationIterator<T>['next']>,
     [Symbol.asyncIterator]: () => iterator,
   };
   return iterator;
+}
+
+function* resultOf<T>(next: () => Operation<T | null> | Coroutine<T | null>): Coroutine<IteratorResult<T, undefined>> {
+  const value = yield* next();
+  return value === null ? { done: true, value: undefined } : { done: false, value };
 }

@@ -104,11 +104,7 @@ export class Stream extends Descriptor {
   readExactly(n: number, options?: WaitOptions): Operation<Uint8Array> {
     integer(n, 'n', 0, 0x7fffffff);
     const signal = signalOf(options);
-    const stream = this;
-    return compose('readExactly', function* () {
-      while (stream.buffered < n) yield* stream.fillFor(`${n} bytes`, signal);
-      return n === 0 ? new Uint8Array(0) : stream.input!.take(n);
-    });
+    return compose('readExactly', () => this.takeExactly(n, signal));
   }
 
   /**
@@ -125,22 +121,7 @@ export class Stream extends Descriptor {
     if (wanted.length === 0) throw new RangeError('delimiter must not be empty');
     integer(limit, 'limit', wanted.length);
     const signal = signalOf(options);
-    const stream = this;
-    return compose('readUntil', function* () {
-      for (let searched = 0; ; ) {
-        const at = stream.input === null ? -1 : stream.input.indexOf(wanted, searched);
-        const length = at + wanted.length;
-        if (at >= 0 && length <= limit) return stream.input!.take(length);
-        if (at >= 0 || stream.buffered >= limit) {
-          throw Object.assign(
-            new RangeError(`the delimiter did not come within ${limit} bytes; allow more, or read() what is there`),
-            { code: 'ERR_LIMIT' },
-          );
-        }
-        searched = Math.max(0, stream.buffered - wanted.length + 1);
-        yield* stream.fillFor('the delimiter', signal);
-      }
-    });
+    return compose('readUntil', () => this.takeUntil(wanted, limit, signal));
   }
 
   /**
@@ -173,18 +154,7 @@ export class Stream extends Descriptor {
   /** Ends our direction, after what was written: the peer reads its end, and may go on writing. See shutdown(2). */
   shutdown(options?: WaitOptions): Operation<void> {
     const signal = signalOf(options);
-    const stream = this;
-    return compose('shutdown', function* () {
-      // What is written while it waits comes before the end, too.
-      do {
-        yield* new Flush(stream, signal);
-        stream.loop.flush();
-      } while (!stream.flushed && !stream.closed);
-      if (stream.outgoing?.ended || stream.closed) return;
-      stream.ensureOutgoing().ended = true;
-      const result = native.shutdown(stream.number);
-      if (result < 0) throw stream.error('shutdown', result);
-    });
+    return compose('shutdown', () => this.flushAndShutDown(signal));
   }
 
   /**
@@ -194,19 +164,7 @@ export class Stream extends Descriptor {
    */
   close(options?: WaitOptions): Operation<void> {
     const signal = signalOf(options);
-    const stream = this;
-    return compose('close', function* () {
-      if (stream.closed) return;
-      if (stream.outgoing?.writer?.queued) stream.loop.flush();
-      stream.state = 'closing';
-      stream.wakeReader();
-      stream.wakeWriter();
-      try {
-        yield* new Flush(stream, signal);
-      } finally {
-        stream.destroy();
-      }
-    });
+    return compose('close', () => this.flushAndDestroy(signal));
   }
 
   /** Closes at once. What the kernel did not take is dropped; whoever waits on the stream gets ClosedError. */
@@ -490,6 +448,52 @@ export class Stream extends Descriptor {
 
   private get buffered(): number {
     return this.input === null ? 0 : this.input.length;
+  }
+
+  private *takeExactly(n: number, signal: AbortSignal | undefined): Coroutine<Uint8Array> {
+    while (this.buffered < n) yield* this.fillFor(`${n} bytes`, signal);
+    return n === 0 ? new Uint8Array(0) : this.input!.take(n);
+  }
+
+  private *takeUntil(wanted: Uint8Array, limit: number, signal: AbortSignal | undefined): Coroutine<Uint8Array> {
+    for (let searched = 0; ; ) {
+      const at = this.input === null ? -1 : this.input.indexOf(wanted, searched);
+      const length = at + wanted.length;
+      if (at >= 0 && length <= limit) return this.input!.take(length);
+      if (at >= 0 || this.buffered >= limit) {
+        throw Object.assign(
+          new RangeError(`the delimiter did not come within ${limit} bytes; allow more, or read() what is there`),
+          { code: 'ERR_LIMIT' },
+        );
+      }
+      searched = Math.max(0, this.buffered - wanted.length + 1);
+      yield* this.fillFor('the delimiter', signal);
+    }
+  }
+
+  private *flushAndShutDown(signal: AbortSignal | undefined): Coroutine<void> {
+    // What is written while it waits comes before the end, too.
+    do {
+      yield* new Flush(this, signal);
+      this.loop.flush();
+    } while (!this.flushed && !this.closed);
+    if (this.outgoing?.ended || this.closed) return;
+    this.ensureOutgoing().ended = true;
+    const result = native.shutdown(this.number);
+    if (result < 0) throw this.error('shutdown', result);
+  }
+
+  private *flushAndDestroy(signal: AbortSignal | undefined): Coroutine<void> {
+    if (this.closed) return;
+    if (this.outgoing?.writer?.queued) this.loop.flush();
+    this.state = 'closing';
+    this.wakeReader();
+    this.wakeWriter();
+    try {
+      yield* new Flush(this, signal);
+    } finally {
+      this.destroy();
+    }
   }
 
   private *fillFor(what: string, signal: AbortSignal | undefined): Coroutine<void> {

@@ -54,19 +54,24 @@ function listen(options: ListenOptions = {}): Operation<Listener> {
   const port = integer(options.port ?? 0, 'port', 0, MAX_PORT);
   const backlog = integer(options.backlog ?? DEFAULT_BACKLOG, 'backlog', 0, 0x7fffffff);
   const highWaterMark = highWaterMarkOf(options);
-  return compose('listen', function* (): Coroutine<Listener> {
-    const task = currentTask();
-    const { loop } = task;
-    const [first] = yield* resolve(host, undefined);
-    loop.observer?.onBehalfOf(task);
-    const fd = checked('listen', native.listen(first!, port, backlog, options.reusePort === true), {
-      address: host,
-      port,
-    });
-    const listener = new Listener(loop, fd, native.socketName(fd, false) as SocketAddress, highWaterMark);
-    loop.observer?.open(fd, OpenKind.listening, task);
-    return listener;
-  });
+  return compose('listen', () => listening(host, port, backlog, options.reusePort === true, highWaterMark));
+}
+
+function* listening(
+  host: string,
+  port: number,
+  backlog: number,
+  reusePort: boolean,
+  highWaterMark: number,
+): Coroutine<Listener> {
+  const task = currentTask();
+  const { loop } = task;
+  const [first] = yield* resolve(host, undefined);
+  loop.observer?.onBehalfOf(task);
+  const fd = checked('listen', native.listen(first!, port, backlog, reusePort), { address: host, port });
+  const listener = new Listener(loop, fd, native.socketName(fd, false) as SocketAddress, highWaterMark);
+  loop.observer?.open(fd, OpenKind.listening, task);
+  return listener;
 }
 
 function connect(options: ConnectOptions): Operation<Stream> {
@@ -74,23 +79,30 @@ function connect(options: ConnectOptions): Operation<Stream> {
   const port = integer(options.port, 'port', 1, MAX_PORT);
   const highWaterMark = highWaterMarkOf(options);
   const signal = signalOf(options);
-  return compose('connect', function* (): Coroutine<Stream> {
-    const { loop } = currentTask();
-    let failure: unknown;
-    // In the resolver's order of preference; the last failure tells.
-    for (const address of yield* resolve(host, signal)) {
-      try {
-        const fd = yield* new Connect(address, port, signal);
-        const stream = new Stream(loop, fd, highWaterMark);
-        loop.observer?.open(stream.fd, OpenKind.connected, currentTask());
-        return stream;
-      } catch (error) {
-        if ((error as { syscall?: unknown }).syscall !== 'connect') throw error;
-        failure = error;
-      }
+  return compose('connect', () => connecting(host, port, highWaterMark, signal));
+}
+
+function* connecting(
+  host: string,
+  port: number,
+  highWaterMark: number,
+  signal: AbortSignal | undefined,
+): Coroutine<Stream> {
+  const { loop } = currentTask();
+  let failure: unknown;
+  // In the resolver's order of preference; the last failure tells.
+  for (const address of yield* resolve(host, signal)) {
+    try {
+      const fd = yield* new Connect(address, port, signal);
+      const stream = new Stream(loop, fd, highWaterMark);
+      loop.observer?.open(stream.fd, OpenKind.connected, currentTask());
+      return stream;
+    } catch (error) {
+      if ((error as { syscall?: unknown }).syscall !== 'connect') throw error;
+      failure = error;
     }
-    throw failure;
-  });
+  }
+  throw failure;
 }
 
 /** TCP servers and clients. */
