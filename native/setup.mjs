@@ -6,7 +6,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -57,6 +57,8 @@ function step(title, inputs, stampFile, product, build) {
   if (existsSync(join(root, product)) && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) return;
   const started = Date.now();
   process.stderr.write(`onewait: ${title} ...\n`);
+  // A build that fails may leave half of its products behind.
+  rmSync(stamp, { force: true });
   build();
   mkdirSync(dirname(stamp), { recursive: true });
   writeFileSync(stamp, hash);
