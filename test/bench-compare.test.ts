@@ -17,6 +17,7 @@ import { shapeOf, titleOf } from '../bench/shape.ts';
 import { SUITES } from '../bench/suite.ts';
 import { MACHINE } from './bench-machine.ts';
 import { main } from './bench-programs.ts';
+import { WISHES } from './bench-wishes.ts';
 import { folder } from './processes.ts';
 
 /** Numbers from 0 to 1 that are the same in every run: xorshift32. */
@@ -158,17 +159,7 @@ function made(wanted: Made): Report {
       whyIncomplete: null,
     });
   }
-  const plan = makePlan({
-    suite,
-    effort: 'standard',
-    connections: null,
-    messageBytes: null,
-    inFlight: null,
-    seconds: null,
-    rounds: null,
-    settleSeconds: 20,
-    mostConnections: 1000,
-  });
+  const plan = makePlan({ ...WISHES, suite, mostConnections: 1000 });
   return makeReport({ ...MACHINE, ...wanted.machine }, [{ plan, servers: names, run }], {
     interrupted: false,
     skipped: [],

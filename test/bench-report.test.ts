@@ -15,6 +15,7 @@ import type { Sample } from '../bench/sample.ts';
 import { type Shape, shapeOf } from '../bench/shape.ts';
 import { SUITES } from '../bench/suite.ts';
 import { MACHINE as ANY_MACHINE } from './bench-machine.ts';
+import { WISHES } from './bench-wishes.ts';
 
 const MACHINE: Machine = { ...ANY_MACHINE, commandLine: 'bench --json <file> & "more"' };
 
@@ -38,15 +39,7 @@ interface Given {
 function outcomeOf(name: string, given: Given): Outcome {
   const { rates = RATES, shapes = [shapeOf()], idle = [], isValid = () => true, micros = () => 200 } = given;
   const suite = SUITES.find((candidate) => candidate.name === name)!;
-  const wishes = {
-    connections: null,
-    messageBytes: null,
-    inFlight: null,
-    seconds: null,
-    rounds: null,
-    settleSeconds: 20,
-  };
-  const plan = makePlan({ ...wishes, suite, effort: 'quick', mostConnections: 19_000 });
+  const plan = makePlan({ ...WISHES, suite, effort: 'quick' });
   const servers = Object.keys(rates);
   const sampleOf = (server: string, shape: Shape): Sample => {
     const valid = isValid(server, shape);

@@ -16,6 +16,7 @@ import { SUITES } from '../bench/suite.ts';
 import { formatTable } from '../bench/table.ts';
 import { MACHINE } from './bench-machine.ts';
 import { fileFolder } from './bench-programs.ts';
+import { WISHES } from './bench-wishes.ts';
 
 const folder = fileFolder();
 
@@ -194,19 +195,6 @@ describe('what counts', () => {
   });
 });
 
-/** What a plan is made of, if nothing in particular is wished for. */
-const wishes = {
-  suite: SUITES[0]!,
-  effort: 'standard',
-  connections: null,
-  messageBytes: null,
-  inFlight: null,
-  seconds: null,
-  rounds: null,
-  settleSeconds: 20,
-  mostConnections: 19_000,
-} as const;
-
 describe('plan', () => {
   const titles = (plan: Plan) => plan.stages.map(({ shapes }) => shapes.map(titleOf).join(' and '));
 
@@ -214,7 +202,7 @@ describe('plan', () => {
     'of %s is longer the more effort is asked for',
     (_name, suite) => {
       const seconds = (['quick', 'standard', 'full'] as const).map((effort) =>
-        planSeconds(makePlan({ ...wishes, suite, effort }), 5),
+        planSeconds(makePlan({ ...WISHES, suite, effort }), 5),
       );
       expect(seconds[0]).toBeGreaterThan(0);
       expect(seconds[1]).toBeGreaterThanOrEqual(seconds[0]!);
@@ -223,7 +211,7 @@ describe('plan', () => {
   );
 
   test('has what is wished for in place of what the suite has, each once', () => {
-    expect(titles(makePlan({ ...wishes, connections: [64, 5, 5], messageBytes: 2 ** 14, rounds: 3 }))).toEqual([
+    expect(titles(makePlan({ ...WISHES, connections: [64, 5, 5], messageBytes: 2 ** 14, rounds: 3 }))).toEqual([
       '5 connections, 16 KiB, 1 in flight',
       '64 connections, 16 KiB, 1 in flight',
     ]);
@@ -231,7 +219,7 @@ describe('plan', () => {
 
   test('of a number of connections that the suite has itself still has each of its other shapes', () => {
     const sizes = SUITES.find(({ name }) => name === 'sizes')!;
-    expect(titles(makePlan({ ...wishes, suite: sizes, connections: [64] }))).toEqual([
+    expect(titles(makePlan({ ...WISHES, suite: sizes, connections: [64] }))).toEqual([
       '64 connections, 1 KiB, 1 in flight',
       '64 connections, 16 KiB, 1 in flight',
       '64 connections, 1 MiB, 1 in flight',
@@ -241,20 +229,20 @@ describe('plan', () => {
   test('of a suite that measures memory only has the numbers of connections that are wished for', () => {
     const connections = [200, 100, 100];
     const memory = SUITES.find(({ name }) => name === 'memory')!;
-    expect(makePlan({ ...wishes, suite: memory, connections }).idleConnections).toEqual([100, 200]);
-    expect(makePlan({ ...wishes, connections }).idleConnections).toEqual([5_000, 19_000]);
+    expect(makePlan({ ...WISHES, suite: memory, connections }).idleConnections).toEqual([100, 200]);
+    expect(makePlan({ ...WISHES, connections }).idleConnections).toEqual([5_000, 19_000]);
   });
 
   test('measures no shape that would hold more than 256 MiB in flight', () => {
     const sizes = SUITES.find(({ name }) => name === 'sizes')!;
-    const shapes = makePlan({ ...wishes, suite: sizes, effort: 'full' }).stages.flatMap((stage) => stage.shapes);
+    const shapes = makePlan({ ...WISHES, suite: sizes, effort: 'full' }).stages.flatMap((stage) => stage.shapes);
     expect(shapes).toContainEqual(shapeOf({ connections: 256, messageBytes: 2 ** 20 }));
     expect(shapes).not.toContainEqual(shapeOf({ connections: 1000, messageBytes: 2 ** 20 }));
   });
 
   test('of idle connections has all their numbers in one stage, so that they are compared within a round', () => {
     const idle = SUITES.find(({ name }) => name === 'idle')!;
-    expect(titles(makePlan({ ...wishes, suite: idle, effort: 'quick' }))).toEqual([
+    expect(titles(makePlan({ ...WISHES, suite: idle, effort: 'quick' }))).toEqual([
       '64 connections, 64 bytes, 1 in flight and 64 connections, 900 idle, 64 bytes, 1 in flight and 64 connections, 4,000 idle, 64 bytes, 1 in flight',
     ]);
   });
@@ -262,7 +250,7 @@ describe('plan', () => {
 
 describe('report', () => {
   const plan = makePlan({
-    ...wishes,
+    ...WISHES,
     effort: 'quick',
     connections: [1, 64],
     seconds: 1,
