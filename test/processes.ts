@@ -95,6 +95,18 @@ export class Child {
     });
   }
 
+  /** Its main thread is in a call that blocks: between two looks it did not run. (In Node 22 and 24, V8's marking keeps a program that has just started turning.) */
+  async sleeps(): Promise<void> {
+    let before = '';
+    await until(`${this.process.spawnargs.join(' ')} sleeps`, () => {
+      const status = readFileSync(`/proc/${this.pid}/status`, 'utf8');
+      const now = status.match(/^(State|voluntary_ctxt_switches|nonvoluntary_ctxt_switches):.*$/gm)!.join(' ');
+      const slept = now === before && /^State:\s+S/.test(now);
+      before = now;
+      return slept;
+    });
+  }
+
   /** How it ended; it must do so within `deadlineMs`. */
   end(deadlineMs = 20_000): Promise<Ended> {
     return within(`the end of ${this.process.spawnargs.join(' ')}`, this.ended, deadlineMs);

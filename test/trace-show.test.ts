@@ -330,6 +330,7 @@ describe('onewait trace show --explain', () => {
       socket.end();
       await until('it is closed', () => socket.closed);
     }
+    await server.sleeps();
     server.process.kill('SIGINT');
     await server.end();
     const echo = await explained(path);
