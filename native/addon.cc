@@ -555,6 +555,11 @@ void trace_tick(const v8::FunctionCallbackInfo<v8::Value>& info) {
   }
 }
 
+/** isAwaited(promise): whether it has a handler already. JavaScript cannot know. */
+void is_awaited(const v8::FunctionCallbackInfo<v8::Value>& info) {
+  info.GetReturnValue().Set(info[0]->IsPromise() && info[0].As<v8::Promise>()->HasHandler());
+}
+
 /** takePage() and takeSlab(): an ArrayBuffer to read into, with anything in it; or undefined, when there are enough. */
 template <std::shared_ptr<MemoryPool> Environment::* kPool>
 void take_memory(const v8::FunctionCallbackInfo<v8::Value>& info) {
@@ -588,6 +593,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_bare(env, exports, "traceTick", trace_tick, data->slot.get());
   export_bare(env, exports, "takePage", take_memory<&Environment::pages>, data);
   export_bare(env, exports, "takeSlab", take_memory<&Environment::slabs>, data);
+  export_bare(env, exports, "isAwaited", is_awaited);
   export_async_context(env, exports);
   return exports;
 }

@@ -46,7 +46,8 @@ function* valuesOf<T>(items: ReadonlyArray<Contender<T>>, scope: Scope, owner: T
 /**
  * The first to be done: its value, or its error. The losers are cancelled, and have ended when this returns. A plain wait that loses did not
  * happen: no byte is read, no connection accepted. Something disposable that a losing coroutine still returned is disposed.
- * Winners and losers are used: to await the promise of a read that was in a race is ERR_OPERATION_USED. Read again.
+ * Winners and losers are used: to await the promise of a read that was in a race is ERR_OPERATION_USED. Read again. Whoever awaited it before hears
+ * how it ended, and ERR_OPERATION_USED if it lost.
  */
 export function race<T>(items: ReadonlyArray<Contender<T>>): Operation<T> {
   check(items, 'race');

@@ -76,6 +76,8 @@ interface Native {
   /** Memory to read into, 32 and 512 KiB, with anything in it; undefined when enough of it is in use. */
   takePage(): ArrayBuffer | undefined;
   takeSlab(): ArrayBuffer | undefined;
+  /** Whether anybody has asked a promise for what becomes of it: `await` and `then` do. */
+  isAwaited(promise: Promise<unknown>): boolean;
   /** Absent from Node 24 on, where AsyncLocalStorage does the same. */
   getAsyncContext?(): unknown;
   setAsyncContext?(value: unknown): void;

@@ -13,6 +13,7 @@
 import { currentTask } from './current.ts';
 import { isSystemError, OnewaitError } from './errors.ts';
 import type { Runnable } from './loop.ts';
+import { native } from './native.ts';
 import type { Task } from './task.ts';
 import type { Suspension } from './trace/observer.ts';
 
@@ -125,6 +126,11 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
   /** Whether a promise of it is still to be resolved. @internal */
   get promised(): boolean {
     return typeof this.waiter === 'function';
+  }
+
+  /** What resolves `promise`, which is of it and not resolved yet, where somebody awaits that; else null. @internal */
+  resolverOf(promise: StartedPromise): Resolver | null {
+    return native.isAwaited(promise) ? (this.waiter as Resolver) : null;
   }
 
   get succeeded(): boolean {
@@ -474,8 +480,14 @@ export function startedWait(operation: unknown): Trap | null {
  * else. @internal
  */
 export function takeBackStarted(operation: unknown): void {
-  if (isStarted(operation) && operation.trap.promised && operation.value === undefined && operation.trap.takeBack())
-    spend(operation);
+  if (!isStarted(operation) || !operation.trap.promised || operation.value !== undefined) return;
+  const { trap } = operation;
+  const earlier = trap.resolverOf(operation);
+  // Whoever awaits it is about to have it.
+  if (earlier !== null && trap.succeeded) return;
+  if (!trap.takeBack()) return;
+  spend(operation);
+  earlier?.(Promise.reject(usedTwice(trap)));
 }
 
 /** An operation with nothing to wait for and nothing to tell, in `await` style. @internal */
@@ -483,9 +495,13 @@ export const DONE: Operation<void> = Object.assign(Promise.resolve(undefined), {
   *[Symbol.iterator](): Generator<Trap, void, unknown> {},
 });
 
-/** A wait that was started before, in other hands now: settled in the same moment, so that no outcome gets lost in between, and ended with it. */
+/**
+ * A wait that was started before, in other hands now: settled in the same moment, so that no outcome gets lost in between, and ended with it. Whoever
+ * awaited its promise before hears how it ends, too.
+ */
 class Started extends Trap<unknown> implements Waiter {
   private readonly source: StartedPromise;
+  private earlier: Resolver | null = null;
 
   constructor(promise: StartedPromise) {
     super();
@@ -500,17 +516,27 @@ class Started extends Trap<unknown> implements Waiter {
     const { trap, value } = this.source;
     if (value === undefined) {
       if (trap.pending && !trap.direct) throw usedTwice(trap);
-      if (trap.promised) spend(this.source);
+      if (trap.promised) {
+        this.earlier = trap.resolverOf(this.source);
+        spend(this.source);
+      }
       trap.attach(this);
     } else if (value === GIVEN_BACK) throw usedTwice(trap);
     else this.succeed(value);
   }
   settled(trap: Trap): void {
-    if (trap.succeeded) this.succeed(trap.value);
-    else this.fail(trap.value ?? usedTwice(trap));
+    if (trap.succeeded) {
+      this.succeed(trap.value);
+      this.earlier?.(trap.value);
+    } else {
+      const error = trap.value ?? usedTwice(trap);
+      this.fail(error);
+      this.earlier?.(Promise.reject(error));
+    }
   }
   protected override undo(): void {
     this.trap.takeBack();
+    this.earlier?.(Promise.reject(usedTwice(this.trap)));
   }
   override revoke(waiter: Waiter): void {
     const begun = this.pending;
@@ -518,7 +544,7 @@ class Started extends Trap<unknown> implements Waiter {
     if (begun) return;
     const { trap, value } = this.source;
     if (value === undefined) takeBackStarted(this.source);
-    else if (value !== GIVEN_BACK && trap.giveBack(value)) {
+    else if (value !== GIVEN_BACK && !native.isAwaited(this.source) && trap.giveBack(value)) {
       this.source.value = GIVEN_BACK;
       spend(this.source);
     }

@@ -109,6 +109,7 @@ describe('functions', () => {
       'accept',
       'close',
       'connect',
+      'isAwaited',
       'listen',
       'listenLocal',
       'openSpare',

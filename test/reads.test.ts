@@ -8,6 +8,7 @@ import { all, race, run, type Stream, sleep, spawn, type Task, tcp, timeout, yie
 import type { Discardable, Operation, Trap } from '../src/operation.ts';
 import { KIB, pattern, settle, withPeer } from './streams.ts';
 import { both, everywhere, on, pair, readAll, STYLES, text, thrownBy } from './styles.ts';
+import { until } from './until.ts';
 
 /** What an operation of an async function fails with. */
 async function thrown(operation: PromiseLike<unknown>): Promise<unknown> {
@@ -355,6 +356,9 @@ describe('read', () => {
       return [new Promise((resolve) => (give = resolve)), () => give()];
     };
     const textOf = (outcome: unknown): string | null => text(chunk(outcome) as Uint8Array);
+    /** Looks until its promise is resolved, which nobody awaits. */
+    const isThere = (operation: Operation<unknown>): Promise<unknown> =>
+      until('it is there', () => (operation as unknown as { value: unknown }).value);
 
     const withBoth = async (body: (conn: Stream, peer: Stream) => Promise<void>): Promise<void> =>
       run(async () => {
@@ -396,7 +400,7 @@ describe('read', () => {
       withBoth(async (conn, peer) => {
         const first = of(conn);
         await peer.write('for the next');
-        await first;
+        await isThere(first);
         const done = spawn(function* () {
           return 'first';
         });
@@ -419,7 +423,7 @@ describe('read', () => {
         const loseWithAChunk = async (): Promise<void> => {
           const first = of(conn);
           await peer.write('chunk');
-          await first;
+          await isThere(first);
           for (const contender of [() => first, () => of(conn), () => of(conn)])
             expect(await race<unknown>([done, contender()])).toBe('first');
         };
@@ -471,6 +475,65 @@ describe('read', () => {
         await peer.write('won');
         expect(await outcome).toBe('won');
         expect(await thrown(won)).toMatchObject(used);
+      }));
+
+    test('that somebody awaits when a race takes it has one outcome, for the race and for them', () =>
+      withBoth(async (conn, peer) => {
+        const used = { code: 'ERR_OPERATION_USED' };
+        const won = of(conn);
+        const awaiter = spawn(async () => won);
+        await yieldNow();
+        const outcome = race<unknown>([won, sleep(1000)]).then(textOf);
+        await peer.write('for both');
+        expect(await outcome).toBe('for both');
+        expect(textOf(await awaiter)).toBe('for both');
+
+        const takers = [
+          (operation: Operation<unknown>) => race<unknown>([operation, sleep(1)]),
+          (operation: Operation<unknown>) => timeout(1, operation),
+          (operation: Operation<unknown>) => timeout(0, operation),
+          (operation: Operation<unknown>) => all([() => Promise.reject(new Error('before the others')), operation]),
+        ];
+        for (const take of takers) {
+          const lost = of(conn);
+          const disappointed = spawn(() => thrown(lost));
+          await yieldNow();
+          await take(lost).then(undefined, () => {});
+          expect(await disappointed).toMatchObject(used);
+          expect(await thrown(lost)).toMatchObject(used);
+        }
+        await peer.write('for the next');
+        expect(textOf(await of(conn))).toBe('for the next');
+
+        const failed = of(conn);
+        const other = spawn(() => thrown(failed));
+        await yieldNow();
+        const error = thrown(race<unknown>([failed, sleep(1000)]));
+        conn.destroy();
+        expect(await error).toMatchObject({ code: 'ERR_CLOSED' });
+        expect(await other).toBe(await error);
+      }));
+
+    test('that somebody has had, or is about to have, keeps its chunk when it loses a race: no byte comes twice', () =>
+      withBoth(async (conn, peer) => {
+        const done = spawn(function* () {});
+        await done;
+        const first = of(conn);
+        await peer.write('1');
+        expect(textOf(await first)).toBe('1');
+        await race<unknown>([done, first]);
+        expect(textOf(await first)).toBe('1');
+        await peer.write('2');
+        expect(textOf(await of(conn))).toBe('2');
+
+        await peer.write('34');
+        expect(text(await conn.readExactly(1))).toBe('3');
+        const fourth = of(conn); // over at once, and told in its turn
+        const heard = (fourth as unknown as Promise<unknown>).then(textOf);
+        await race<unknown>([done, fourth]);
+        expect(await heard).toBe('4');
+        await peer.write('5');
+        expect(textOf(await of(conn))).toBe('5');
       }));
 
     test('that has its outcome keeps it for who awaits it, whatever it is used for afterwards', () =>
@@ -528,7 +591,7 @@ describe('read', () => {
         await done;
         const first = of(conn);
         await peer.write('first');
-        await first;
+        await isThere(first);
         await race([done, first]);
         const second = of(conn); // has its chunk, which nobody has been told of
         await race([done, second]);
@@ -546,7 +609,7 @@ describe('read', () => {
         await done;
         const first = of(conn);
         await peer.write('A');
-        await first;
+        await isThere(first);
         await race([done, first]);
         let go = false;
         const reader = spawn(function* () {
