@@ -17,6 +17,7 @@
       'native/sockets.cc',
       'native/trace.cc',
       'native/turn.cc',
+      'native/watchdog.cc',
     ],
     'include_dirs': ["<!(node -p \"require('node-addon-api').include_dir\")"],
     'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_DISABLE_DEPRECATED', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS',

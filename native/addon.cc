@@ -23,6 +23,7 @@
 #include "syscalls.h"
 #include "trace.h"
 #include "turn.h"
+#include "watchdog.h"
 
 namespace onewait {
 namespace {
@@ -33,6 +34,8 @@ constexpr napi_type_tag kPollerTag = {0x6f6e65776169744aULL, 0x706f6c6c65720001U
 struct Environment {
   TraceSlotRef slot = std::make_shared<TraceSlot>();
   std::unique_ptr<Trace> trace;
+  PulseRef pulse = std::make_shared<Pulse>();
+  std::unique_ptr<Watchdog> watchdog;
   // V8 collects when young ArrayBuffers hold 32 MiB, and what it finds unused comes back a little later.
   std::shared_ptr<MemoryPool> pages = std::make_shared<MemoryPool>(32 * 1024, 48 * 1024 * 1024);
   std::shared_ptr<LazyCallRing> ring = std::make_shared<LazyCallRing>();
@@ -60,6 +63,7 @@ struct Environment {
   }
 
   void end() {
+    watchdog.reset();
     end_trace();
     for (size_t fd = 0; fd < owned.size(); ++fd) {
       if (owned[fd]) ::close(static_cast<int>(fd));
@@ -192,7 +196,7 @@ class TurnWrap : public Napi::ObjectWrap<TurnWrap>, private HostClient {
     }
     Args args(info);
     poller_ = wrap->poller();
-    turn_ = std::make_shared<Turn>(poller_.get(), environment(env_).slot, args.boolean(1) ? environment(env_).ring : nullptr);
+    turn_ = std::make_shared<Turn>(poller_.get(), environment(env_).slot, environment(env_).pulse, args.boolean(1) ? environment(env_).ring : nullptr);
   }
 
   ~TurnWrap() override {
@@ -555,6 +559,28 @@ void trace_tick(const v8::FunctionCallbackInfo<v8::Value>& info) {
   }
 }
 
+/** watch(ms, running, identity): a thread reports what holds up the loop for so long, from now on. 0, or -errno. */
+Napi::Value watch(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const double ms = args.number(0, "ms", 1, 1e12);
+  const Napi::Object running = args.object(1, "running");
+  const Napi::Object identity = args.object(2, "identity");
+  if (!args.ok()) return {};
+  Environment& environment = onewait::environment(info.Env());
+  environment.watchdog.reset();
+  int error = 0;
+  // What is to be watched begins now, whenever the last turn was.
+  environment.pulse->returned_ns = monotonic_ns();
+  environment.watchdog = Watchdog::start(environment.pulse, static_cast<uint64_t>(ms * 1e6), to_v8(running).As<v8::Object>(),
+                                         to_v8(identity).As<v8::Object>(), &error);
+  return number(info.Env(), error);
+}
+
+Napi::Value unwatch(const Napi::CallbackInfo& info) {
+  environment(info.Env()).watchdog.reset();
+  return info.Env().Undefined();
+}
+
 /** isAwaited(promise): whether it has a handler already. JavaScript cannot know. */
 void is_awaited(const v8::FunctionCallbackInfo<v8::Value>& info) {
   info.GetReturnValue().Set(info[0]->IsPromise() && info[0].As<v8::Promise>()->HasHandler());
@@ -587,7 +613,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
       {"listen", listen}, {"connect", connect}, {"accept", accept}, {"recv", recv}, {"send", send}, {"read", read}, {"write", write},
       {"shutdown", shutdown}, {"close", close},
       {"openSpare", open_spare}, {"socketError", socket_error}, {"socketName", socket_name}, {"listenLocal", listen_local}, {"traceOpen", trace_open},
-      {"traceMemory", trace_memory}, {"traceClose", trace_close}, {"traceDump", trace_dump}, {"traceRoom", trace_room}, {"traceText", trace_text},
+      {"traceMemory", trace_memory}, {"traceClose", trace_close}, {"traceDump", trace_dump}, {"traceRoom", trace_room}, {"traceText", trace_text}, {"watch", watch}, {"unwatch", unwatch},
   };
   for (const auto& [name, function] : functions) exports.Set(name, Napi::Function::New(env, function, name));
   export_bare(env, exports, "traceTick", trace_tick, data->slot.get());

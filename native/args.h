@@ -73,6 +73,13 @@ class Args {
     return {};
   }
 
+  Napi::Object object(size_t index, const char* name) {
+    const Napi::Value value = info_[index];
+    if (value.IsObject()) return value.As<Napi::Object>();
+    fail<Napi::TypeError>(name, "must be an object");
+    return {};
+  }
+
   Napi::ArrayBuffer array_buffer(size_t index, const char* name) {
     const Napi::Value value = info_[index];
     if (value.IsArrayBuffer()) return value.As<Napi::ArrayBuffer>();

@@ -17,8 +17,8 @@ bool is_of_the_ring(int64_t result) {
 
 }  // namespace
 
-Turn::Turn(Poller* poller, TraceSlotRef trace, std::shared_ptr<LazyCallRing> ring)
-    : poller_(poller), trace_(std::move(trace)), ring_(std::move(ring)), shared_(std::make_shared<Shared>()), origin_(monotonic_ns()) {
+Turn::Turn(Poller* poller, TraceSlotRef trace, PulseRef pulse, std::shared_ptr<LazyCallRing> ring)
+    : poller_(poller), trace_(std::move(trace)), pulse_(std::move(pulse)), ring_(std::move(ring)), shared_(std::make_shared<Shared>()), origin_(monotonic_ns()) {
   shared_->head.deadline = std::numeric_limits<double>::infinity();
   ready_.reserve(Poller::kMaxReady);
 }
@@ -216,6 +216,13 @@ void Turn::report_unwritten() {
 }
 
 int Turn::run(int64_t limit_ns) {
+  pulse_->returned_ns.store(0, std::memory_order_relaxed);
+  const int completions = take_turn(limit_ns);
+  pulse_->returned_ns.store(origin_ + static_cast<uint64_t>(shared_->head.now * 1e6), std::memory_order_relaxed);
+  return completions;
+}
+
+int Turn::take_turn(int64_t limit_ns) {
   SharedHead& head = shared_->head;
   head.completions = 0;
   head.page_cursor = std::max(head.page_cursor, 0);

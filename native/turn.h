@@ -28,6 +28,7 @@
 // Plain C++; it knows nothing of Node. native/addon.cc gives it memory, native/host.cc gives it libuv.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -73,6 +74,12 @@ struct SharedHead {
   int32_t slab_cursor;        // both
   int32_t reserved[6];
 };
+
+/** When the last turn ended, and JavaScript had its turn: ns of CLOCK_MONOTONIC; 0 while a turn goes on. Another thread may look at it. */
+struct Pulse {
+  std::atomic<uint64_t> returned_ns = 0;
+};
+using PulseRef = std::shared_ptr<Pulse>;
 
 class Turn {
  public:
@@ -127,7 +134,7 @@ class Turn {
   };
 
   /** `ring`: by which the writes of a turn may be made in one system call, and its reads; null: one by one. */
-  Turn(Poller* poller, TraceSlotRef trace, std::shared_ptr<LazyCallRing> ring);
+  Turn(Poller* poller, TraceSlotRef trace, PulseRef pulse, std::shared_ptr<LazyCallRing> ring);
 
   std::shared_ptr<Shared> shared() const { return shared_; }
   void set_areas(Area page, Area slab) {
@@ -189,6 +196,7 @@ class Turn {
     int32_t armed;   // of a read: as much as its reader wants
   };
 
+  int take_turn(int64_t limit_ns);
   void begin_transfers() { transfer_count_ = write_count_ = made_early_ = 0; }
   void add_transfer(const Transfer& transfer) { transfers_[transfer_count_++] = transfer; }
   std::span<Transfer> writes() { return {transfers_.get(), write_count_}; }
@@ -216,6 +224,7 @@ class Turn {
 
   Poller* poller_;
   TraceSlotRef trace_;
+  PulseRef pulse_;
   std::shared_ptr<LazyCallRing> ring_;
   std::shared_ptr<Shared> shared_;
   Area page_;

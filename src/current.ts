@@ -6,7 +6,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { OnewaitError } from './errors.ts';
 import type { Loop } from './loop.ts';
-import { native } from './native.ts';
+import { checked, native } from './native.ts';
 import type { Task } from './task.ts';
 
 /** What a task is by, in the async context. Anything else found there is not ours. */
@@ -15,7 +15,8 @@ export abstract class Identity {}
 const { getAsyncContext, setAsyncContext } = native;
 const storage = getAsyncContext === undefined ? new AsyncLocalStorage<Task>() : null;
 
-let stepping: Task | null = null;
+/** Whose generator is being stepped. The watchdog looks at it from below. */
+const running: { task: Task | null } = { task: null };
 let activeLoop: Loop | null = null;
 
 /** The loop that runs on this thread, or null. */
@@ -29,8 +30,8 @@ export function setLoop(loop: Loop | null): void {
 
 /** Says whose generator is being stepped, until it is set back; returns who it was before. */
 export function setStepping(task: Task | null): Task | null {
-  const before = stepping;
-  stepping = task;
+  const before = running.task;
+  running.task = task;
   return before;
 }
 
@@ -53,7 +54,7 @@ export function runAs<R>(task: Task, start: () => R): R {
 
 /** Whether a generator is being stepped: if not, whoever makes an operation will await it. */
 export function isStepping(): boolean {
-  return stepping !== null;
+  return running.task !== null;
 }
 
 /** Whether `task` is the one that is running. */
@@ -66,7 +67,8 @@ export function isRunning(task: Task): boolean {
  * @throws OnewaitError ERR_NO_LOOP when no loop runs on this thread
  */
 export function currentTask(): Task {
-  return stepping !== null ? stepping : taskOfContext();
+  const { task } = running;
+  return task !== null ? task : taskOfContext();
 }
 
 function taskOfContext(): Task {
@@ -74,4 +76,9 @@ function taskOfContext(): Task {
   if (context instanceof Identity) return context as Task;
   if (activeLoop !== null) return activeLoop.guest;
   throw new OnewaitError('ERR_NO_LOOP', 'no loop is running here: call this inside run(main) or runBlocking(main)');
+}
+
+/** Has a thread of its own report on standard error who holds up this one for `ms`; `prototype` is that of all tasks. @throws SystemError */
+export function watch(ms: number, prototype: object): void {
+  checked('pthread_create', native.watch(ms, running, storage ?? prototype));
 }

@@ -76,6 +76,9 @@ interface Native {
   /** Memory to read into, 32 and 512 KiB, with anything in it; undefined when enough of it is in use. */
   takePage(): ArrayBuffer | undefined;
   takeSlab(): ArrayBuffer | undefined;
+  /** A thread reports on standard error what holds up the loop for `ms`; `native/watchdog.h` says what the objects are. */
+  watch(ms: number, running: object, identity: object): number;
+  unwatch(): void;
   /** Whether anybody has asked a promise for what becomes of it: `await` and `then` do. */
   isAwaited(promise: Promise<unknown>): boolean;
   /** Absent from Node 24 on, where AsyncLocalStorage does the same. */

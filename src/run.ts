@@ -1,14 +1,16 @@
 // Who drives the loop: Node (`run`), or the call itself (`runBlocking`). Both drive the same loop; only who calls `wait` differs.
 
-import { currentTask, getLoop, setLoop } from './current.ts';
+import { currentTask, getLoop, setLoop, watch } from './current.ts';
 import { NativeDriver, type PollerName } from './driver.ts';
 import { OnewaitError, systemError } from './errors.ts';
 import { Loop } from './loop.ts';
+import { native } from './native.ts';
 import type { Coroutine } from './operation.ts';
-import { checkMain, type Main, type Task, type TaskErrorHandler, type TaskGroup } from './task.ts';
+import { checkMain, type Main, Task, type TaskErrorHandler, type TaskGroup } from './task.ts';
 import { lookAsAsked } from './trace/live.ts';
 import { isRecording, type Recording, record, recordAsAsked } from './trace/recorder.ts';
 import { observe } from './trace/tracer.ts';
+import { integer } from './validate.ts';
 
 export interface RunOptions {
   /** The blocking call: 'epoll' (default), 'poll' or 'select'. */
@@ -19,9 +21,15 @@ export interface RunOptions {
   name?: string | undefined;
   /** Records what happens to descriptors and tasks in this file (mode 0600), unless this thread is being recorded already. */
   trace?: string | undefined;
+  /**
+   * Reports on standard error, from a thread of its own, which task has held up the loop for so many milliseconds, and where it is, while it does so: a coroutine
+   * that never waits, or a call that blocks. By default what ONEWAIT_WATCHDOG says, or there is none.
+   */
+  watchdog?: number | undefined;
 }
 
 const EINTR = -4;
+const MAX_WATCHDOG_MS = 2 ** 31 - 1;
 
 /** The tasks of one run(): when its main task ends, what is left is cancelled, and the run is over when that has ended too. */
 class Run<T> implements TaskGroup {
@@ -80,17 +88,25 @@ function beginRecording({ trace }: RunOptions): Recording | null {
   return null;
 }
 
+/** Milliseconds, or null: no watchdog is asked for. @throws TypeError, RangeError */
+function watchdogLimit({ watchdog }: RunOptions): number | null {
+  const { ONEWAIT_WATCHDOG: text } = process.env;
+  if (watchdog !== undefined) return integer(watchdog, 'options.watchdog', 1, MAX_WATCHDOG_MS);
+  return text ? integer(Number(text), 'ONEWAIT_WATCHDOG', 1, MAX_WATCHDOG_MS) : null;
+}
+
 /**
  * Runs `main` on the loop, hosted by Node: everything of Node keeps working, while ours is the program's only blocking call.
  * May be called again, also while another run goes on: they share the loop. When `main` ends, tasks that it spawned are cancelled.
  * If all that is left waits for what can never happen, Node ends the process as it does for any promise that is never settled (exit code 13
  * at the top level of a module).
  * @returns what `main` returns
- * @throws what `main` throws; TypeError for a main that cannot be run; OnewaitError ERR_LOOP_RUNNING inside runBlocking()
+ * @throws what `main` throws; TypeError for a main that cannot be run; RangeError; OnewaitError ERR_LOOP_RUNNING inside runBlocking()
  */
 export async function run<T>(main: Main<T>, options: RunOptions = {}): Promise<T> {
   checkMain(main);
   const poller = checkPoller(options.poller);
+  const limitMs = watchdogLimit(options);
   const active = getLoop();
   if (active?.blocking)
     throw new OnewaitError(
@@ -112,12 +128,14 @@ export async function run<T>(main: Main<T>, options: RunOptions = {}): Promise<T
   observe(loop);
   setLoop(loop);
   loop.start();
+  if (limitMs !== null) watch(limitMs, Task.prototype);
   return new Promise<T>((resolve, reject) => {
     const run = new Run<T>(loop, main, options, () => {
       runs.delete(run as Run<unknown>);
       loop.runs.delete(run);
       if (runs.size === 0) {
         loop.stop();
+        native.unwatch();
         hosted!.recording?.stop();
         hosted!.recording = null;
         observe(loop);
@@ -141,6 +159,7 @@ export async function run<T>(main: Main<T>, options: RunOptions = {}): Promise<T
 export function runBlocking<T>(main: Coroutine<T> | (() => Coroutine<T>), options: RunOptions = {}): T {
   checkMain(main);
   const poller = checkPoller(options.poller);
+  const limitMs = watchdogLimit(options);
   if (getLoop() !== null)
     throw new OnewaitError(
       'ERR_LOOP_RUNNING',
@@ -153,6 +172,7 @@ export function runBlocking<T>(main: Coroutine<T> | (() => Coroutine<T>), option
     loop = new Loop(driver, true);
     observe(loop);
     setLoop(loop);
+    if (limitMs !== null) watch(limitMs, Task.prototype);
     const run = new Run<T>(loop, main, options, () => {});
     loop.runs.add(run);
     while (!run.over) {
@@ -164,6 +184,7 @@ export function runBlocking<T>(main: Coroutine<T> | (() => Coroutine<T>), option
     if (run.main.state === 'done') return run.main.outcome as T;
     throw run.main.outcome;
   } finally {
+    native.unwatch();
     recording?.stop();
     setLoop(null);
     loop?.selector.close();

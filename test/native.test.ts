@@ -128,6 +128,8 @@ describe('functions', () => {
       'traceRoom',
       'traceText',
       'traceTick',
+      'unwatch',
+      'watch',
       'write',
     ]);
   });
@@ -141,6 +143,7 @@ describe('functions', () => {
           args[0] = '/nonexistent/trace';
         const answer = refusedOrAnswered(() => Reflect.apply(call as Anything, receiver, args));
         if (['listen', 'connect', 'openSpare'].includes(name)) closeAnswer(answer);
+        else if (name === 'watch') native.unwatch();
         else if (typeof answer === 'number') expect(answer).toBeLessThanOrEqual(0);
       }),
       { numRuns: 500 },
