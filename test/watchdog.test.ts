@@ -116,6 +116,20 @@ test('who waits holds nobody up, however long that takes', async () => {
   expect(await child.end()).toMatchObject({ code: 0, stderr: '' });
 });
 
+test('what goes on between two runs holds up no loop', async () => {
+  const child = script(`
+    const busy = (ms) => { for (const end = Date.now() + ms; Date.now() < end; ); };
+    await run(() => sleep(1), { watchdog: 1000 });
+    busy(1200);
+    const second = run(() => sleep(1), { watchdog: 1000 });
+    busy(100);
+    await second;
+    busy(1200);
+    runBlocking(function* () { busy(100); }, { watchdog: 1000 });
+  `);
+  expect(await child.end()).toMatchObject({ code: 0, stderr: '' });
+});
+
 test('ONEWAIT_WATCHDOG asks for it where the program does not', async () => {
   const program = (options: string) => `
     run(function* endless() { for (;;); }, { name: 'endless' ${options} });
