@@ -185,6 +185,48 @@ describe('onewait trace show', () => {
   });
 });
 
+describe('turns in which only libuv has something to do', () => {
+  const libuvs = (count: number, from: number): Buffer[] =>
+    Array.from({ length: count }, (_, i) => [
+      record({ kind: Kind.wait, code: 1, t: from + i * MS, arg: -1, result: 1 }),
+      record({ kind: Kind.host, t: from + (i + 0.5) * MS }),
+    ]).flat();
+  const said = (parts: Buffer[], options: ShowOptions = {}): string[] =>
+    lines(parts, options).map((line) => line.trim().replace(/ {2,}/g, '  '));
+  const wait = (at: string): string => `${at}  wait(timeout=-1) = 1 ready  blocked 0.000 ms`;
+
+  test('are one line from the third in a row on, and counted anew after each other thing that happens', () => {
+    const other = [
+      record({ kind: Kind.wait, code: 1, t: 1500 * MS, arg: -1, result: 0 }),
+      record({ kind: Kind.timer, task: 1, t: 1500 * MS }),
+    ];
+    expect(said([...libuvs(1302, 0), ...other, ...libuvs(2, 2000 * MS), ...other, ...libuvs(3, 3000 * MS)])).toEqual([
+      wait('0.000000'),
+      '0.000500  turn of libuv',
+      wait('0.001000'),
+      '0.001500  turn of libuv',
+      '0.002000  ... 1,300 more turns of libuv alone, in 1299.500 ms',
+      '1.500000  wait(timeout=-1) = 0 ready  blocked 0.000 ms',
+      '1.500000  timer of task#1  late 0.000 ms',
+      wait('2.000000'),
+      '2.000500  turn of libuv',
+      wait('2.001000'),
+      '2.001500  turn of libuv',
+      '1.500000  wait(timeout=-1) = 0 ready  blocked 0.000 ms',
+      '1.500000  timer of task#1  late 0.000 ms',
+      wait('3.000000'),
+      '3.000500  turn of libuv',
+      wait('3.001000'),
+      '3.001500  turn of libuv',
+      '3.002000  ... 1 more turn of libuv alone, in 0.500 ms',
+    ]);
+  });
+
+  test('are all there for who filters', () => {
+    expect(said(libuvs(50, 0), { filter: { kinds: [Kind.host] } })).toHaveLength(50);
+  });
+});
+
 describe('onewait trace show --follow', () => {
   test('goes on with what is added, also in halves of a record, until Ctrl-C', async () => {
     const path = file(RECORDS.slice(0, 6));

@@ -2,6 +2,9 @@
 //
 // A descriptor that becomes ready and the task that it wakes are two records and one line. So the lines of a turn are held back until the
 // turn is over, that is until the next wait of the same thread, and the wake is put where its readiness is.
+//
+// Turns in which nothing happens but that libuv gets one come by the hundred while V8 marks in Node 22 and later. From the third in a row on they are
+// one line, as a syslog has it.
 
 import { Explainer, type Explanation } from './explain.ts';
 import { type Filter, matches } from './filter.ts';
@@ -12,6 +15,8 @@ import { Kind, WaitKind } from './record.ts';
 
 /** Most lines that are held back: memory stays bounded whatever the file says. */
 const MAX_HELD = 65_536;
+/** So many turns of libuv in a row are lines of their own. */
+const LIBUVS_OWN = 2;
 
 export interface ShowOptions {
   /** What to leave out. */
@@ -41,12 +46,21 @@ interface Turn {
   readonly used: Set<number>;
 }
 
+/** Turns of a thread in which nothing happened but that libuv got one. */
+interface Repetition {
+  count: number;
+  /** Where those that have no lines of their own begin, and end. */
+  from: TraceRecord;
+  to: TraceRecord;
+}
+
 /** Turns records into lines. `push` takes one record and returns the lines that are complete; `end` returns the rest. */
 export class TraceFormatter {
   private readonly names = new Names();
   private readonly options: ShowOptions;
   private readonly explainer: Explainer | null;
   private readonly turns = new Map<number, Turn>();
+  private readonly repetitions = new Map<number, Repetition>();
   private held = 0;
 
   constructor(options: ShowOptions = {}) {
@@ -67,7 +81,8 @@ export class TraceFormatter {
   }
 
   end(): string[] {
-    return [...this.turns.keys()].flatMap((thread) => this.release(thread));
+    const lines = [...this.turns.keys()].flatMap((thread) => this.release(thread));
+    return [...lines, ...[...this.repetitions.keys()].flatMap((thread) => this.repeated(thread))];
   }
 
   private hold(record: TraceRecord, text: string): void {
@@ -109,6 +124,9 @@ export class TraceFormatter {
     this.turns.delete(thread);
     this.held -= turn.lines.length;
     const lines: string[] = [];
+    // Who filters wants to see all.
+    if (this.options.filter !== undefined || !isLibuvsAlone(turn)) lines.push(...this.repeated(thread));
+    else if (this.repeats(thread, turn)) return [];
     for (const line of turn.lines) {
       if (!line.shown) continue;
       lines.push(this.print(line));
@@ -123,7 +141,30 @@ export class TraceFormatter {
     return lines;
   }
 
-  private print({ record, text }: Line): string {
+  /** Counts a turn that is libuv's only: whether it is one of many, and no lines of its own. */
+  private repeats(thread: number, { lines }: Turn): boolean {
+    const repetition = this.repetitions.get(thread) ?? { count: 0, from: lines[0]!.record, to: lines[1]!.record };
+    this.repetitions.set(thread, repetition);
+    if (++repetition.count <= LIBUVS_OWN) return false;
+    if (repetition.count === LIBUVS_OWN + 1) repetition.from = lines[0]!.record;
+    repetition.to = lines[1]!.record;
+    return true;
+  }
+
+  /** The line of those that were none, if there were any: something else comes now. */
+  private repeated(thread: number): string[] {
+    const repetition = this.repetitions.get(thread);
+    if (repetition === undefined) return [];
+    this.repetitions.delete(thread);
+    const { count, from, to } = repetition;
+    if (count <= LIBUVS_OWN) return [];
+    const more = count - LIBUVS_OWN;
+    const turns = more === 1 ? 'turn' : 'turns';
+    const text = `... ${more.toLocaleString('en')} more ${turns} of libuv alone, in ${((to.t - from.t) / 1e6).toFixed(3)} ms`;
+    return [this.print({ record: from, text })];
+  }
+
+  private print({ record, text }: Pick<Line, 'record' | 'text'>): string {
     const several = this.options.threads || this.names.severalThreads;
     const thread = several ? `${threadName(record.thread).padEnd(9)}  ` : '';
     return `${this.dim(timeOf(record))}  ${this.dim(thread)}${this.options.color ? painted(record, text) : text}`;
@@ -132,6 +173,11 @@ export class TraceFormatter {
   private dim(text: string): string {
     return this.options.color && text !== '' ? `\u001b[2m${text}\u001b[22m` : text;
   }
+}
+
+/** Whether it is a wait and a turn of libuv, and no more. */
+function isLibuvsAlone({ lines: [wait, host, more] }: Turn): boolean {
+  return wait?.record.kind === Kind.wait && host?.record.kind === Kind.host && more === undefined;
 }
 
 const BLUE = 34;
