@@ -567,12 +567,12 @@ Napi::Value watch(const Napi::CallbackInfo& info) {
   const Napi::Object identity = args.object(2, "identity");
   if (!args.ok()) return {};
   Environment& environment = onewait::environment(info.Env());
-  environment.watchdog.reset();
   int error = 0;
   // What is to be watched begins now, whenever the last turn was.
   environment.pulse->returned_ns = monotonic_ns();
-  environment.watchdog = Watchdog::start(environment.pulse, static_cast<uint64_t>(ms * 1e6), to_v8(running).As<v8::Object>(),
-                                         to_v8(identity).As<v8::Object>(), &error);
+  auto watchdog = Watchdog::start(environment.pulse, static_cast<uint64_t>(ms * 1e6), to_v8(running).As<v8::Object>(),
+                                  to_v8(identity).As<v8::Object>(), &error);
+  if (watchdog) environment.watchdog = std::move(watchdog);
   return number(info.Env(), error);
 }
 

@@ -6,11 +6,11 @@
 #include <sys/socket.h>
 
 #include <cerrno>
-#include <csignal>
 #include <memory>
 #include <utility>
 
 #include "syscalls.h"
+#include "thread.h"
 
 namespace onewait {
 
@@ -22,7 +22,6 @@ struct Start {
   size_t index;
 };
 
-constexpr size_t kStackBytes = 128 * 1024;
 constexpr size_t kResponseBytes = 16 * 1024;
 
 }  // namespace
@@ -33,23 +32,14 @@ BlockingThreads::BlockingThreads(int threads, int patience_ms)
     error_ = static_cast<int>(outcome(-1));
     return;
   }
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, kStackBytes);
-  // Signals belong to the program's own threads; a new one inherits the mask.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
   for (size_t i = 0; error_ == 0 && i < busy_.size(); ++i) {
     auto start = std::make_unique<Start>(this, i);
     pthread_t thread;
-    error_ = -pthread_create(&thread, &attributes, run, start.get());
+    error_ = start_thread(&thread, run, start.get());
     if (error_ != 0) continue;
     (void)start.release();
     threads_.push_back(thread);
   }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  pthread_attr_destroy(&attributes);
 }
 
 void* BlockingThreads::run(void* argument) {

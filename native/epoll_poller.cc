@@ -100,7 +100,8 @@ class EpollPoller final : public Poller {
       for (const int fd : always_ready_) ready.push_back({fd, table_[fd].generation, table_[fd].events & (kRead | kWrite)});
       const int delivered = static_cast<int>(ready.size() - before);
       if (delivered > 0 || count == 0) return delivered;
-      if (const int result = rebuild(); result < 0) return result;
+      // Without a descriptor or memory for that the stale ones stay a while, and must not keep the processor busy.
+      if (rebuild() < 0) nap(timeout_ns);
       if (bounded) {
         const uint64_t now = monotonic_ns();
         timeout_ns = now >= deadline ? 0 : static_cast<int64_t>(deadline - now);
@@ -138,13 +139,22 @@ class EpollPoller final : public Poller {
     return static_cast<int>(result);
   }
 
+  static void nap(int64_t timeout_ns) {
+    constexpr int64_t kNapNs = 10'000'000;
+    const timespec time = to_timespec(timeout_ns < 0 ? kNapNs : std::min(timeout_ns, kNapNs));
+    ::nanosleep(&time, nullptr);
+  }
+
+  /** 0, or -errno, and the set is what it was. */
   int rebuild() {
     Fd fresh(::epoll_create1(EPOLL_CLOEXEC));
     if (fresh.get() < 0) return static_cast<int>(outcome(-1));
     for (size_t fd = 0; fd < table_.size(); ++fd) {
       const Registration& registration = table_[fd];
       if (registration.events == 0 || registration.always_ready) continue;
-      control(fresh.get(), EPOLL_CTL_ADD, static_cast<int>(fd), registration.events, registration.generation);
+      const int result = control(fresh.get(), EPOLL_CTL_ADD, static_cast<int>(fd), registration.events, registration.generation);
+      // Those that are no more, or are files by now, were closed behind our back.
+      if (result < 0 && result != -EBADF && result != -EPERM) return result;
     }
     // dup3 puts the new set under the old number, so that who holds fileno() keeps what they asked for.
     return static_cast<int>(std::min<int64_t>(outcome(::dup3(fresh.get(), epoll_.get(), O_CLOEXEC)), 0));

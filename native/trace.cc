@@ -1,7 +1,6 @@
 #include "trace.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -14,6 +13,8 @@
 #include <fstream>
 #include <new>
 #include <sstream>
+
+#include "thread.h"
 
 namespace onewait {
 namespace {
@@ -108,7 +109,13 @@ std::unique_ptr<Trace> Trace::open(const char* path, const TraceOptions& options
   if (options.flight) return trace;
   *error = trace->begin_file(path, false);
   if (*error < 0) return nullptr;
-  trace->writer_ = std::thread([raw = trace.get()] { raw->write_loop(); });
+  const auto write = [](void* self) -> void* {
+    static_cast<Trace*>(self)->write_loop();
+    return nullptr;
+  };
+  *error = start_thread(&trace->writer_, write, trace.get());
+  if (*error < 0) return nullptr;
+  trace->writes_ = true;
   return trace;
 }
 
@@ -132,14 +139,15 @@ Trace::Trace(const TraceOptions& options)
 Trace::~Trace() { finish(); }
 
 uint64_t Trace::finish() {
-  if (!writer_.joinable()) return lost_total_;
+  if (!writes_) return lost_total_;
   publish();
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
   }
   wake_.notify_one();
-  writer_.join();
+  pthread_join(writer_, nullptr);
+  writes_ = false;
   // The ring is empty now: there is room to tell of what did not fit before.
   if (head_->lost > 0 && !failed_ && room()) {
     publish();
@@ -315,10 +323,6 @@ void Trace::drain() {
 }
 
 void Trace::write_loop() {
-  // Signals belong to the program's own threads.
-  sigset_t all;
-  sigfillset(&all);
-  pthread_sigmask(SIG_BLOCK, &all, nullptr);
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     wake_.wait_for(lock, kDrainInterval);

@@ -19,7 +19,6 @@
 #include <mutex>
 #include <string>
 #include <string_view>
-#include <thread>
 
 #include "syscalls.h"
 
@@ -196,7 +195,8 @@ class Trace {
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stopping_ = false;
-  std::thread writer_;
+  pthread_t writer_;
+  bool writes_ = false;  // a file, by a thread of its own
 };
 
 /** Where an environment keeps its trace: pollers and turns look here, and null is the whole cost of tracing that is off. */

@@ -1,21 +1,22 @@
 #include "watchdog.h"
 
+#include <limits.h>
 #include <node_version.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <string>
 
 #include "syscalls.h"
+#include "thread.h"
 
 namespace onewait {
 namespace {
 
-constexpr size_t kStackBytes = 128 * 1024;
 constexpr int kFrames = 10;
 /** JavaScript that runs is interrupted at its next call or turn of a loop; after this long it is something else that does not come back. */
 constexpr uint64_t kPatienceNs = 200'000'000;
@@ -29,10 +30,14 @@ std::string duration(uint64_t ns) {
   return text;
 }
 
-/** On standard error, whatever becomes of it: nobody can be told, and the program goes on. */
+/**
+ * On standard error, if that takes it at once: a reader who has stopped reading must not stop the program. A pipe that is writable has room for PIPE_BUF
+ * bytes (pipe(7)).
+ */
 void say(const std::string& what) {
   const std::string line = "onewait: " + what + "\n";
-  (void)!::write(STDERR_FILENO, line.data(), line.size());
+  pollfd output{STDERR_FILENO, POLLOUT, 0};
+  if (::poll(&output, 1, 0) == 1 && (output.revents & POLLOUT)) (void)!::write(STDERR_FILENO, line.data(), std::min<size_t>(line.size(), PIPE_BUF));
 }
 
 std::string text_of(v8::Isolate* isolate, v8::Local<v8::Value> value) {
@@ -52,11 +57,10 @@ v8::Local<v8::Value> property(v8::Isolate* isolate, v8::Local<v8::Object> object
 }
 
 /** The task whose async function runs, or what else is there. */
-v8::Local<v8::Value> task_in_async_context(v8::Isolate* isolate, v8::Local<v8::Object> identity) {
+v8::Local<v8::Value> task_in_async_context(v8::Isolate* isolate, [[maybe_unused]] v8::Local<v8::Context> context, v8::Local<v8::Object> identity) {
 #if NODE_MAJOR_VERSION >= 24
   const v8::Local<v8::Value> frame = isolate->GetContinuationPreservedEmbedderData();
   if (!frame->IsMap()) return v8::Undefined(isolate);
-  const v8::Local<v8::Context> context = isolate->GetCurrentContext();
   const v8::Local<v8::Array> entries = frame.As<v8::Map>()->AsArray();
   for (uint32_t i = 0; i + 1 < entries->Length(); i += 2) {
     v8::Local<v8::Value> key, value;
@@ -67,7 +71,8 @@ v8::Local<v8::Value> task_in_async_context(v8::Isolate* isolate, v8::Local<v8::O
 #if V8_MAJOR_VERSION >= 12
   const v8::Local<v8::Value> value = isolate->GetContinuationPreservedEmbedderData();
 #else
-  const v8::Local<v8::Value> value = isolate->GetCurrentContext()->GetContinuationPreservedEmbedderData();
+  // Not that of a vm context, which code that runs may be in.
+  const v8::Local<v8::Value> value = context->GetContinuationPreservedEmbedderData();
 #endif
   const bool is_task = value->IsObject() && !value->IsProxy() && value.As<v8::Object>()->GetPrototype()->StrictEquals(identity);
   return is_task ? value : v8::Undefined(isolate).As<v8::Value>();
@@ -92,6 +97,7 @@ struct Watchdog::Watch {
   v8::Isolate* isolate;
   PulseRef pulse;
   uint64_t limit_ns;
+  v8::Global<v8::Context> context;
   v8::Global<v8::Object> running;
   v8::Global<v8::Object> identity;
   bool over = false;                   // known in JavaScript's thread only
@@ -100,7 +106,7 @@ struct Watchdog::Watch {
   /** 'echo#3', or what else it is that runs. */
   std::string who() const {
     v8::Local<v8::Value> task = property(isolate, running.Get(isolate), "task");
-    if (!task->IsObject()) task = task_in_async_context(isolate, identity.Get(isolate));
+    if (!task->IsObject()) task = task_in_async_context(isolate, context.Get(isolate), identity.Get(isolate));
     if (!task->IsObject()) return "code that is no coroutine";
     const v8::Local<v8::Value> id = property(isolate, task.As<v8::Object>(), "id");
     // Task 0 stands for Node's own code.
@@ -115,19 +121,11 @@ std::unique_ptr<Watchdog> Watchdog::start(PulseRef pulse, uint64_t limit_ns, v8:
   watch->isolate = isolate;
   watch->pulse = std::move(pulse);
   watch->limit_ns = limit_ns;
+  watch->context.Reset(isolate, isolate->GetCurrentContext());
   watch->running.Reset(isolate, running);
   watch->identity.Reset(isolate, identity);
   std::unique_ptr<Watchdog> watchdog(new Watchdog(std::move(watch)));
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, kStackBytes);
-  // Signals belong to the program's own threads; a new one inherits the mask.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  *error = -pthread_create(&watchdog->thread_, &attributes, run, watchdog.get());
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  pthread_attr_destroy(&attributes);
+  *error = start_thread(&watchdog->thread_, run, watchdog.get());
   if (*error == 0) return watchdog;
   watchdog->stopping_ = true;
   return nullptr;
@@ -159,7 +157,8 @@ void Watchdog::look() {
     const uint64_t now = monotonic_ns();
     const uint64_t pulse = watch.pulse->returned_ns.load(std::memory_order_relaxed);
     if (held != 0 && pulse != held) {
-      say("the loop goes on after " + duration(now - held));
+      // Not of what was over before the interrupt came, which was said by nobody.
+      if (gone || watch.answered.load() == held) tell(lock, "the loop goes on after " + duration(now - held));
       held = 0;
     }
     if (held == 0 && pulse != 0 && now >= pulse + watch.limit_ns) {
@@ -171,12 +170,20 @@ void Watchdog::look() {
     }
     if (held != 0 && !gone && now >= asked_ns + kPatienceNs && watch.answered.load() != held) {
       gone = true;
-      say("the loop has been held up for " + duration(now - held) +
-          " by a call that has not come back to JavaScript: a system call that blocks, as those of fs.*Sync and execSync do, or native code. Who made it is said when it has");
+      tell(lock, "the loop has been held up for " + duration(now - held) +
+                     " by a call that has not come back to JavaScript: a system call that blocks, as those of fs.*Sync and execSync do, or native code. "
+                     "Who made it is said when it has");
     }
     const uint64_t next = held != 0 ? kLookEveryNs : pulse == 0 ? watch.limit_ns : pulse + watch.limit_ns - now;
     wake_.wait_for(lock, std::chrono::nanoseconds(next), [this] { return stopping_; });
   }
+}
+
+/** Nobody who waits for the lock, to end the watchdog, must wait for standard error. */
+void Watchdog::tell(std::unique_lock<std::mutex>& lock, const std::string& what) {
+  lock.unlock();
+  say(what);
+  lock.lock();
 }
 
 void Watchdog::on_interrupt(v8::Isolate* isolate, void* data) {
@@ -187,7 +194,8 @@ void Watchdog::on_interrupt(v8::Isolate* isolate, void* data) {
   if (watch.over || pulse == 0 || now < pulse + watch.limit_ns || !isolate->InContext()) return;
   watch.answered.store(pulse);
   const v8::HandleScope scope(isolate);
-  say(watch.who() + " has held up the loop for " + duration(now - pulse) + ", and nobody else goes on meanwhile. It is" + stack_of(isolate));
+  const std::string stack = stack_of(isolate);
+  say(watch.who() + " has held up the loop for " + duration(now - pulse) + ", and nobody else goes on meanwhile" + (stack.empty() ? "" : ". It is" + stack));
 }
 
 }  // namespace onewait

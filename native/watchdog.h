@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string>
 
 #include "turn.h"
 
@@ -42,6 +43,7 @@ class Watchdog {
   static void* run(void* self);
   static void on_interrupt(v8::Isolate* isolate, void* data);
   void look();
+  static void tell(std::unique_lock<std::mutex>& lock, const std::string& what);
 
   std::shared_ptr<Watch> watch_;
   pthread_t thread_;

@@ -3,7 +3,15 @@
 import { currentTask, setStepping } from './current.ts';
 import { OnewaitError } from './errors.ts';
 import type { Runnable } from './loop.ts';
-import { type Coroutine, type Discardable, type Operation, Trap, takeBackStarted, type Waiter } from './operation.ts';
+import {
+  type Coroutine,
+  type Discardable,
+  lendStarted,
+  type Operation,
+  Trap,
+  takeBackStarted,
+  type Waiter,
+} from './operation.ts';
 import type { Task } from './task.ts';
 
 const NONE: readonly unknown[] = [];
@@ -37,7 +45,10 @@ class Composite<T> implements Operation<T>, Discardable {
     this.what = what;
     this.steps = steps;
     this.parts = parts;
-    for (const part of parts) if (part instanceof Trap) part.lend();
+    for (const part of parts) {
+      if (part instanceof Trap) part.lend();
+      else lendStarted(part);
+    }
     this.task = currentTask();
     this.task.unused++;
   }

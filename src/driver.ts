@@ -21,6 +21,7 @@ const SUBMISSION = 5;
 const SEND = 3;
 const SUBMIT_READ = 1;
 const SUBMIT_WRITE = 2;
+const DROPPED = 0;
 
 const MAX_SUBMISSIONS = 4096;
 const MAX_COMPLETIONS = 1024;
@@ -84,6 +85,8 @@ export interface Driver {
   submitWrite(fd: number, data: Uint8Array, task: number): boolean;
   /** Whether a write to this descriptor is queued. */
   hasWrite(fd: number): boolean;
+  /** Forgets the reads and writes that are queued for this descriptor: its number is another file's now. */
+  drop(fd: number): void;
   /** Whether writes or reads wait for the next flush. */
   readonly pending: boolean;
   /** Carries out what is queued; returns how many writes were left unfinished. */
@@ -228,6 +231,12 @@ export class NativeDriver implements Driver {
     for (let at = 0; at < this.#head[SUBMISSIONS]! * SUBMISSION; at += SUBMISSION)
       if (submissions[at] === SUBMIT_WRITE && submissions[at + 1] === fd) return true;
     return false;
+  }
+
+  drop(fd: number): void {
+    const submissions = this.#submissions;
+    for (let at = 0; at < this.#head[SUBMISSIONS]! * SUBMISSION; at += SUBMISSION)
+      if (submissions[at + 1] === fd) submissions[at] = DROPPED;
   }
 
   flush(): number {

@@ -106,10 +106,8 @@ export class ClosedError extends OnewaitError {
   }
 }
 
-/** `errno` values that callers decide on; the kernel's numbers are the same on x64 and arm64 (asm-generic/errno.h). */
+/** As a result; the kernel's numbers are the same on x64 and arm64 (asm-generic/errno.h). */
 export const EAGAIN = -11;
-export const ECONNABORTED = -103;
-export const EMFILE = -24;
 
 /** Memory that was to stay as it is until an operation is done did not. */
 export function detachedMemory(what: string): TypeError {

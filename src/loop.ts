@@ -28,7 +28,7 @@ import { subscribed } from './trace/channels.ts';
 import type { Observer } from './trace/observer.ts';
 import { OpenKind } from './trace/record.ts';
 import { observe } from './trace/tracer.ts';
-import { inspect } from './util.ts';
+import { inspect, remove } from './util.ts';
 
 /** What is given to its `then` is called when V8 has run what it has to run before. */
 const SOON = Promise.resolve();
@@ -92,6 +92,8 @@ export class Descriptor {
   }
   /** An armed read is done: bytes in `memory` from `offset`; 0 is the end; negative is -errno. @internal */
   onRead(_result: number, _memory: ArrayBuffer, _offset: number): void {}
+  /** It was closed behind our back, and its number is another's now: it must not touch that. @internal */
+  onLost(): void {}
   /** A queued write was not taken whole: `written` bytes were, or it is -errno. `rest` is memory to be copied from at once. @internal */
   onUnwritten(_written: number, _rest: Uint8Array): void {}
 }
@@ -177,22 +179,34 @@ export class Loop {
     const { driver } = this;
     this.takeUnwritten();
     const { events, completions } = driver;
+    let failure: { readonly error: unknown } | null = null;
     for (let i = 0, at = 0; i < completions; i++, at += COMPLETION) {
-      const descriptor = this.descriptors[events[at + 1]!];
-      if (descriptor === undefined || descriptor.generation !== events[at + 2]) continue;
-      const kind = events[at]!;
-      if (this.observer !== null) {
-        this.observer.ready(descriptor.number, kind === READY ? events[at + 3]! : EVENT_READ);
-        // Who subscribed to its channel may have closed the descriptor.
-        if (descriptor.generation !== events[at + 2]) continue;
-      }
-      if (kind === READY) this.wakeReady(descriptor, events[at + 3]!);
-      else {
-        descriptor.onRead(events[at + 3]!, kind === READ_PAGE ? driver.page : driver.slab, events[at + 4]!);
-        this.wakeOne(descriptor.waiters?.readers);
+      try {
+        this.complete(events, at);
+      } catch (error) {
+        // What others have been sent must not be lost with it.
+        failure ??= { error };
       }
     }
     driver.refill();
+    if (failure !== null) throw failure.error;
+  }
+
+  private complete(events: Int32Array, at: number): void {
+    const { driver } = this;
+    const descriptor = this.descriptors[events[at + 1]!];
+    if (descriptor === undefined || descriptor.generation !== events[at + 2]) return;
+    const kind = events[at]!;
+    if (this.observer !== null) {
+      this.observer.ready(descriptor.number, kind === READY ? events[at + 3]! : EVENT_READ);
+      // Who subscribed to its channel may have closed the descriptor.
+      if (descriptor.generation !== events[at + 2]) return;
+    }
+    if (kind === READY) this.wakeReady(descriptor, events[at + 3]!);
+    else {
+      descriptor.onRead(events[at + 3]!, kind === READ_PAGE ? driver.page : driver.slab, events[at + 4]!);
+      this.wakeOne(descriptor.waiters?.readers);
+    }
   }
 
   private wakeReady(descriptor: Descriptor, events: number): void {
@@ -339,7 +353,12 @@ export class Loop {
       descriptor.generation = stale.generation;
       descriptor.interest = stale.interest;
       descriptor.waiters = stale.waiters;
-    } else if (stale !== undefined) this.detach(stale);
+    } else if (stale !== undefined) {
+      // What it has queued would go to the new file.
+      this.driver.drop(stale.number);
+      this.detach(stale);
+      stale.onLost();
+    }
     this.descriptors[descriptor.number] = descriptor;
   }
 
@@ -426,10 +445,7 @@ export class Loop {
     descriptor.waiters ??= { readers: [], writers: [] };
     const waiters = event === EVENT_READ ? descriptor.waiters.readers : descriptor.waiters.writers;
     waiters.push(trap);
-    return () => {
-      const index = waiters.indexOf(trap);
-      if (index >= 0) waiters.splice(index, 1);
-    };
+    return () => remove(waiters, trap);
   }
 
   // --- queued reads and writes --------------------------------------------------------------------------------------------

@@ -35,6 +35,9 @@ export interface Waiter {
   settled(trap: Trap): void;
 }
 
+/** What is given to its `then` is called when V8 has run what was due before. */
+const SOON = Promise.resolve();
+
 /** What `new Promise` hands to its executor. */
 type Resolver = (value: unknown) => void;
 
@@ -128,9 +131,26 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     return typeof this.waiter === 'function';
   }
 
-  /** What resolves `promise`, which is of it and not resolved yet, where somebody awaits that; else null. @internal */
-  resolverOf(promise: StartedPromise): Resolver | null {
-    return native.isAwaited(promise) ? (this.waiter as Resolver) : null;
+  /** Whether nobody has its outcome, or will, but its own task or its promise. @internal */
+  get free(): boolean {
+    return this.waiter === null || this.direct;
+  }
+
+  /** What resolves its promise, which is not resolved yet. @internal */
+  get resolver(): Resolver {
+    return this.waiter as Resolver;
+  }
+
+  /** It is a part of another operation, which tells of its failure: `promise`, which is of it, is not to be called an unhandled rejection. @internal */
+  lendPromise(promise: StartedPromise): void {
+    const { waiter } = this;
+    if (this.state === FAILED) handle(promise);
+    else if (typeof waiter === 'function') {
+      this.waiter = (outcome) => {
+        if (outcome instanceof Promise) handle(promise);
+        waiter(outcome);
+      };
+    }
   }
 
   get succeeded(): boolean {
@@ -462,6 +482,26 @@ function spend(promise: StartedPromise): void {
   Object.setPrototypeOf(promise, Spent.prototype);
 }
 
+const nativeThen = Promise.prototype.then;
+const nothing = (): void => {};
+
+/** Its rejection is somebody's business. */
+function handle(promise: StartedPromise): void {
+  nativeThen.call(promise, undefined, nothing);
+}
+
+/**
+ * Rejects a spent promise, for whoever awaited it before. Who was given it by another promise (`return promise`) awaits it a microtask later, but in the
+ * way that it had before.
+ */
+function disappoint(promise: StartedPromise, resolve: Resolver, error: () => unknown): void {
+  const reject = (): void => {
+    if (native.isAwaited(promise)) resolve(Promise.reject(error()));
+  };
+  if (native.isAwaited(promise)) reject();
+  else void SOON.then(reject);
+}
+
 function* iterateStarted(this: StartedPromise): Generator<Trap, unknown, unknown> {
   return yield* new Started(this);
 }
@@ -482,12 +522,17 @@ export function startedWait(operation: unknown): Trap | null {
 export function takeBackStarted(operation: unknown): void {
   if (!isStarted(operation) || !operation.trap.promised || operation.value !== undefined) return;
   const { trap } = operation;
-  const earlier = trap.resolverOf(operation);
+  const { resolver } = trap;
   // Whoever awaits it is about to have it.
-  if (earlier !== null && trap.succeeded) return;
+  if (trap.succeeded && native.isAwaited(operation)) return;
   if (!trap.takeBack()) return;
   spend(operation);
-  earlier?.(Promise.reject(usedTwice(trap)));
+  disappoint(operation, resolver, () => usedTwice(trap));
+}
+
+/** Another operation is made of one, and tells of its failure. Does nothing to what is no promise of `promise()`. @internal */
+export function lendStarted(operation: unknown): void {
+  if (isStarted(operation)) operation.trap.lendPromise(operation);
 }
 
 /** An operation with nothing to wait for and nothing to tell, in `await` style. @internal */
@@ -515,9 +560,9 @@ class Started extends Trap<unknown> implements Waiter {
   protected override begin(): void {
     const { trap, value } = this.source;
     if (value === undefined) {
-      if (trap.pending && !trap.direct) throw usedTwice(trap);
+      if (!trap.free) throw usedTwice(trap);
       if (trap.promised) {
-        this.earlier = trap.resolverOf(this.source);
+        this.earlier = trap.resolver;
         spend(this.source);
       }
       trap.attach(this);
@@ -529,14 +574,14 @@ class Started extends Trap<unknown> implements Waiter {
       this.succeed(trap.value);
       this.earlier?.(trap.value);
     } else {
-      const error = trap.value ?? usedTwice(trap);
+      const error = trap.value === undefined ? usedTwice(trap) : trap.value;
       this.fail(error);
-      this.earlier?.(Promise.reject(error));
+      if (this.earlier !== null) disappoint(this.source, this.earlier, () => error);
     }
   }
   protected override undo(): void {
     this.trap.takeBack();
-    this.earlier?.(Promise.reject(usedTwice(this.trap)));
+    if (this.earlier !== null) disappoint(this.source, this.earlier, () => usedTwice(this.trap));
   }
   override revoke(waiter: Waiter): void {
     const begun = this.pending;

@@ -38,12 +38,15 @@ class Run<T> implements TaskGroup {
   readonly onTaskError: TaskErrorHandler | undefined;
   readonly main: Task<T>;
   over = false;
+  /** What it asks of the watchdog. */
+  readonly limitMs: number | null;
   private readonly loop: Loop;
   private readonly onOver: () => void;
   private closing = false;
 
-  constructor(loop: Loop, main: Main<T>, options: RunOptions, onOver: () => void) {
+  constructor(loop: Loop, main: Main<T>, options: RunOptions, limitMs: number | null, onOver: () => void) {
     this.loop = loop;
+    this.limitMs = limitMs;
     this.onTaskError = options.onTaskError;
     this.onOver = onOver;
     this.main = loop.spawn(main, options.name ?? 'main', this);
@@ -95,6 +98,30 @@ function watchdogLimit({ watchdog }: RunOptions): number | null {
   return text ? integer(Number(text), 'ONEWAIT_WATCHDOG', 1, MAX_WATCHDOG_MS) : null;
 }
 
+/** What the watchdog looks for now; Infinity: there is none. */
+let watchedMs = Number.POSITIVE_INFINITY;
+
+/** Has the watchdog look for the least that the runs ask for, and one that is about to begin. @throws SystemError of pthread_create(3) */
+function adjustWatchdog(limitMs: number | null): void {
+  let least = limitMs ?? Number.POSITIVE_INFINITY;
+  for (const run of runs) least = Math.min(least, run.limitMs ?? least);
+  if (least === watchedMs) return;
+  if (least === Number.POSITIVE_INFINITY) native.unwatch();
+  else watch(least, Task.prototype);
+  watchedMs = least;
+}
+
+/** No run is left, or none has come about. */
+function endHosted(): void {
+  const { loop, recording } = hosted!;
+  loop.stop();
+  adjustWatchdog(null);
+  recording?.stop();
+  hosted!.recording = null;
+  observe(loop);
+  setLoop(null);
+}
+
 /**
  * Runs `main` on the loop, hosted by Node: everything of Node keeps working, while ours is the program's only blocking call.
  * May be called again, also while another run goes on: they share the loop. When `main` ends, tasks that it spawned are cancelled.
@@ -119,28 +146,28 @@ export async function run<T>(main: Main<T>, options: RunOptions = {}): Promise<T
         'ERR_LOOP_RUNNING',
         `the loop runs on ${hosted!.poller}, and cannot change to ${poller} meanwhile`,
       );
+    const loop = new Loop(new NativeDriver(poller), false);
     hosted?.loop.selector.close();
-    hosted = { loop: new Loop(new NativeDriver(poller), false), poller, recording: null };
+    hosted = { loop, poller, recording: null };
   }
   const { loop } = hosted;
   lookAsAsked();
   hosted.recording ??= beginRecording(options);
-  observe(loop);
-  setLoop(loop);
-  loop.start();
-  if (limitMs !== null) watch(limitMs, Task.prototype);
+  try {
+    observe(loop);
+    setLoop(loop);
+    loop.start();
+    adjustWatchdog(limitMs);
+  } catch (error) {
+    if (runs.size === 0) endHosted();
+    throw error;
+  }
   return new Promise<T>((resolve, reject) => {
-    const run = new Run<T>(loop, main, options, () => {
+    const run = new Run<T>(loop, main, options, limitMs, () => {
       runs.delete(run as Run<unknown>);
       loop.runs.delete(run);
-      if (runs.size === 0) {
-        loop.stop();
-        native.unwatch();
-        hosted!.recording?.stop();
-        hosted!.recording = null;
-        observe(loop);
-        setLoop(null);
-      }
+      if (runs.size === 0) endHosted();
+      else adjustWatchdog(null);
       if (run.main.state === 'done') resolve(run.main.outcome as T);
       else reject(run.main.outcome);
     });
@@ -173,7 +200,7 @@ export function runBlocking<T>(main: Coroutine<T> | (() => Coroutine<T>), option
     observe(loop);
     setLoop(loop);
     if (limitMs !== null) watch(limitMs, Task.prototype);
-    const run = new Run<T>(loop, main, options, () => {});
+    const run = new Run<T>(loop, main, options, limitMs, () => {});
     loop.runs.add(run);
     while (!run.over) {
       if (loop.stuck) throw deadlock(run.tasks);

@@ -9,6 +9,7 @@ import { currentTask, getLoop, Identity, isRunning, isStepping, runAs, setSteppi
 import { Cancelled, OnewaitError } from './errors.ts';
 import type { Loop, Runnable } from './loop.ts';
 import { type Coroutine, type Operation, Trap, type Waiter } from './operation.ts';
+import { remove } from './util.ts';
 import { signalOf } from './validate.ts';
 
 /** Operations in a row that a task may complete without waiting, before others get their turn. */
@@ -319,8 +320,7 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
 
   /** @internal */
   removeJoiner(join: Join<T>): void {
-    const index = this.joiners?.indexOf(join) ?? -1;
-    if (index >= 0) this.joiners!.splice(index, 1);
+    if (this.joiners !== null) remove(this.joiners, join);
   }
 
   /** How it ended: its value or error. @internal */

@@ -144,6 +144,9 @@ export class SimulatedDriver implements Driver {
   hasWrite(): boolean {
     return false;
   }
+  drop(fd: number): void {
+    this.armed.delete(fd);
+  }
   send(): number[] {
     throw new Error('simulated descriptors take no writes');
   }

@@ -3,8 +3,9 @@
 // When the process has no descriptor left (EMFILE), a spare one is given up to accept and close the connections that wait, so that their
 // peers learn of it, and accepting pauses for a moment: without both, a level-triggered loop would spin. Reported once per episode.
 
+import { constants } from 'node:os';
 import { currentTask } from '../current.ts';
-import { ClosedError, EAGAIN, ECONNABORTED, EMFILE, systemError } from '../errors.ts';
+import { ClosedError, EAGAIN, systemError } from '../errors.ts';
 import { Descriptor, type Loop } from '../loop.ts';
 import { native, type SocketAddress } from '../native.ts';
 import { type Operation, Trap } from '../operation.ts';
@@ -12,14 +13,41 @@ import { EVENT_READ } from '../selectors.ts';
 import type { Task } from '../task.ts';
 import type { Timer } from '../timers.ts';
 import { OpenKind } from '../trace/record.ts';
+import { remove } from '../util.ts';
 import { signalOf, type WaitOptions } from '../validate.ts';
 import { iterate, type OperationIterator } from './iterate.ts';
 import { Stream } from './stream.ts';
 
 /** How long accepting pauses when there is no room for another connection. */
 const BACK_OFF_MS = 100;
+/** Connections in a row that could not be accepted, before accepting pauses. */
+const MOST_FAILURES = 64;
+const { errno } = constants;
+/** The process, or the system, has no descriptor left. */
+const NO_DESCRIPTOR = numbers(errno.EMFILE, errno.ENFILE);
+const OF_THE_SYSTEM = numbers(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS);
+/** What accept4(2) tells of a connection that came to nothing: the next one may be well. Two of them have no name in Node. */
+const ENONET = 64;
+const EHOSTDOWN = 112;
+const OF_A_CONNECTION = numbers(
+  errno.ECONNABORTED,
+  errno.EPERM,
+  errno.EPROTO,
+  errno.ENETDOWN,
+  errno.ENETUNREACH,
+  errno.EHOSTUNREACH,
+  errno.ENOPROTOOPT,
+  errno.EOPNOTSUPP,
+  ENONET,
+  EHOSTDOWN,
+);
 /** Connections shed in one go, when there is no descriptor left. */
 const SHED_AT_ONCE = 64;
+
+/** As results: negative. */
+function numbers(...errnos: number[]): ReadonlySet<number> {
+  return new Set(errnos.map((errno) => -errno));
+}
 
 class Accept extends Trap<Stream> {
   readonly listener: Listener;
@@ -71,7 +99,12 @@ export class Listener extends Descriptor {
     this.spare = native.openSpare();
     const expire = (): void => {
       loop.release();
-      if (!this.closed && this.acceptors.length > 0) loop.watch(this, EVENT_READ);
+      if (this.closed || this.acceptors.length === 0) return;
+      try {
+        loop.watch(this, EVENT_READ);
+      } catch {
+        this.wait();
+      }
     };
     this.pause = { deadline: 0, place: -1, order: 0, expire };
   }
@@ -92,13 +125,17 @@ export class Listener extends Descriptor {
     const { number: fd } = this;
     this.loop.observer?.onBehalfOf(currentTask());
     this.loop.detach(this);
+    this.end();
+    native.close(fd);
+    this.loop.observer?.close(fd);
+  }
+
+  private end(): void {
     this.closed = true;
     this.resume();
     for (const accept of this.acceptors.splice(0)) accept.fail(new ClosedError('the listener was closed'));
-    native.close(fd);
     if (this.spare >= 0) native.close(this.spare);
     this.spare = -1;
-    this.loop.observer?.close(fd);
   }
 
   /** The connections, for ever; closing the listener ends the iteration with ClosedError. */
@@ -117,12 +154,18 @@ export class Listener extends Descriptor {
     if (this.closed) throw new ClosedError('cannot accept: the listener is closed');
     this.acceptors.push(accept);
     if (this.hot && this.acceptors.length === 1) this.acceptAll();
-    if (this.acceptors.includes(accept) && this.pause.place < 0) this.loop.watch(this, EVENT_READ);
+    if (!this.acceptors.includes(accept) || this.pause.place >= 0) return;
+    try {
+      this.loop.watch(this, EVENT_READ);
+    } catch (error) {
+      this.leave(accept);
+      throw error;
+    }
   }
 
   /** @internal */
   leave(accept: Accept): void {
-    this.acceptors.splice(this.acceptors.indexOf(accept), 1);
+    remove(this.acceptors, accept);
   }
 
   // --- for the loop -------------------------------------------------------------------------------------------------------
@@ -149,8 +192,15 @@ export class Listener extends Descriptor {
     return wanted;
   }
 
+  /** @internal */
+  override onLost(): void {
+    this.end();
+  }
+
   private acceptAll(): void {
     this.hot = true;
+    if (this.spare < 0) this.spare = native.openSpare();
+    let failures = 0;
     while (this.hot && this.acceptors.length > 0) {
       const accept = this.acceptors[0]!;
       this.loop.observer?.onBehalfOf(accept.task);
@@ -159,10 +209,9 @@ export class Listener extends Descriptor {
         this.exhausted = false;
         this.acceptors.shift();
         accept.succeed(this.adopt(result, accept));
-      } else if (result !== ECONNABORTED) {
-        this.hot = false;
-        if (result !== EAGAIN) this.failed(result);
-      }
+      } else if (result === EAGAIN) this.hot = false;
+      else if (!OF_A_CONNECTION.has(result)) this.failed(result);
+      else if (++failures === MOST_FAILURES) this.wait();
     }
   }
 
@@ -175,11 +224,8 @@ export class Listener extends Descriptor {
   /** Out of descriptors or memory, or a listener that is no more. */
   private failed(errno: number): void {
     const error = systemError('accept4', errno, { fd: this.number });
-    if (
-      !['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS', 'EPERM', 'EPROTO', 'ENETDOWN', 'EHOSTUNREACH', 'ENETUNREACH'].includes(
-        error.code,
-      )
-    ) {
+    if (!OF_THE_SYSTEM.has(errno)) {
+      this.hot = false;
       this.acceptors.shift()?.fail(error);
       return;
     }
@@ -190,7 +236,13 @@ export class Listener extends Descriptor {
         { code: 'ONEWAIT_ACCEPT_EXHAUSTED' },
       );
     }
-    if (errno === EMFILE && this.spare >= 0) this.shed();
+    if (this.spare >= 0 && NO_DESCRIPTOR.has(errno)) this.shed();
+    this.wait();
+  }
+
+  /** Accepts nothing for a moment. */
+  private wait(): void {
+    this.hot = false;
     this.loop.narrow(this, 0);
     this.loop.hold();
     this.loop.setTimer(this.pause, this.loop.driver.now() + BACK_OFF_MS);

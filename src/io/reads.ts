@@ -180,7 +180,13 @@ export class ReadInto extends ReadTrap<number> {
   }
   override received(memory: ArrayBuffer, offset: number, length: number): void {
     this.stream.unread(new Uint8Array(memory, offset, length));
-    if (!this.bereft()) this.begin();
+    if (this.bereft()) return;
+    try {
+      this.begin();
+    } catch (error) {
+      this.stream.readerDone();
+      this.fail(error);
+    }
   }
   override finished(): void {
     this.succeed(0);

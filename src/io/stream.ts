@@ -172,14 +172,18 @@ export class Stream extends Descriptor {
     if (this.state === 'closed') return;
     this.loop.observer?.onBehalfOf(currentTask());
     this.loop.detach(this);
+    this.end();
+    native.close(this.number);
+    this.loop.observer?.close(this.number);
+  }
+
+  private end(): void {
     this.state = 'closed';
     this.wakeReader();
     this.wakeWriter();
     for (const flusher of this.outgoing?.flushers.splice(0) ?? []) flusher.fail(this.closedError('flush'));
     if (this.outgoing !== null) this.outgoing.backlog = null;
     this.input = null;
-    native.close(this.number);
-    this.loop.observer?.close(this.number);
   }
 
   /** Waits for the next chunk, as `read` does: { value, done }. For who iterates: `for await (const chunk of stream)`. */
@@ -282,6 +286,7 @@ export class Stream extends Descriptor {
     if (outgoing.writer?.queued) this.loop.flush();
     if (outgoing.writer !== null) throw this.busy('write to', outgoing.writer.task, trap.task);
     this.throwWriteError();
+    if (outgoing.broken !== null) throw outgoing.broken;
     if (outgoing.ended) throw this.shutDown();
   }
 
@@ -312,9 +317,22 @@ export class Stream extends Descriptor {
       for (const flusher of this.outgoing.flushers.splice(0)) flusher.succeed(undefined);
   }
 
+  /**
+   * Waits for the kernel to take more. Where that cannot be waited for, what was written is not whole: nothing may follow it. @throws SystemError
+   * of epoll_ctl(2) @internal
+   */
+  watchForRoom(): void {
+    try {
+      this.loop.watch(this, EVENT_WRITE);
+    } catch (error) {
+      this.ensureOutgoing().broken = error as Error;
+      throw error;
+    }
+  }
+
   /** @internal */
   enqueue(data: Uint8Array): void {
-    this.loop.watch(this, EVENT_WRITE);
+    this.watchForRoom();
     const outgoing = this.ensureOutgoing();
     outgoing.backlog ??= new ByteQueue();
     outgoing.backlog.push(data);
@@ -412,8 +430,20 @@ export class Stream extends Descriptor {
   override onUnwritten(written: number, rest: Uint8Array): void {
     const writer = this.outgoing?.lastWriter ?? null;
     if (writer !== null) this.loop.observer?.onBehalfOf(writer);
-    if (written < 0) this.writeFailed(this.error('write', written));
-    else this.enqueue(rest);
+    if (written < 0) {
+      this.writeFailed(this.error('write', written));
+      return;
+    }
+    try {
+      this.enqueue(rest);
+    } catch (error) {
+      this.writeFailed(error as Error);
+    }
+  }
+
+  /** @internal */
+  override onLost(): void {
+    this.end();
   }
 
   // --- inside -------------------------------------------------------------------------------------------------------------
@@ -426,7 +456,8 @@ export class Stream extends Descriptor {
     const task = currentTask();
     if (this.state !== 'open' || data.length > SMALL_WRITE) return false;
     const { outgoing } = this;
-    if (outgoing !== null && (!this.flushed || outgoing.error !== null || outgoing.ended)) return false;
+    if (outgoing !== null && (!this.flushed || outgoing.error !== null || outgoing.broken !== null || outgoing.ended))
+      return false;
     if (task.cancelled !== null) return false;
     if (!task.mayRunOn()) {
       task.endShare(); // `Write` will ask again, and must hear the same

@@ -6,7 +6,7 @@ import { compose } from '../compose.ts';
 import { currentTask } from '../current.ts';
 import { OnewaitError, systemError } from '../errors.ts';
 import { Descriptor } from '../loop.ts';
-import { checked, native, type SocketAddress } from '../native.ts';
+import { checked, native } from '../native.ts';
 import { type Coroutine, type Operation, Trap } from '../operation.ts';
 import { EVENT_WRITE } from '../selectors.ts';
 import type { Task } from '../task.ts';
@@ -69,7 +69,12 @@ function* listening(
   const [first] = yield* resolve(host, undefined);
   loop.observer?.onBehalfOf(task);
   const fd = checked('listen', native.listen(first!, port, backlog, reusePort), { address: host, port });
-  const listener = new Listener(loop, fd, native.socketName(fd, false) as SocketAddress, highWaterMark);
+  const name = native.socketName(fd, false);
+  if (typeof name === 'number') {
+    native.close(fd);
+    throw systemError('getsockname', name, { fd });
+  }
+  const listener = new Listener(loop, fd, name, highWaterMark);
   loop.observer?.open(fd, OpenKind.listening, task);
   return listener;
 }

@@ -7,6 +7,7 @@ import type { QueuedSend } from '../loop.ts';
 import { type Operation, Trap, type Waiter } from '../operation.ts';
 import { EVENT_WRITE } from '../selectors.ts';
 import type { Task } from '../task.ts';
+import { remove } from '../util.ts';
 import type { ByteQueue } from './byte-queue.ts';
 import type { Stream } from './stream.ts';
 
@@ -148,7 +149,7 @@ export class Write extends WriteTrap implements QueuedSend {
       this.succeed(undefined);
       return;
     }
-    stream.loop.watch(stream, EVENT_WRITE);
+    stream.watchForRoom();
     stream.ensureOutgoing().writer = this;
   }
 
@@ -181,12 +182,12 @@ export class Flush extends WriteTrap {
     this.task.resource = stream;
     stream.loop.flush();
     stream.throwWriteError();
+    if (stream.outgoing !== null && stream.outgoing.broken !== null) throw stream.outgoing.broken;
     if (stream.flushed || stream.closed) this.succeed(undefined);
     else stream.ensureOutgoing().flushers.push(this);
   }
   protected override undo(): void {
-    const { flushers } = this.stream.ensureOutgoing();
-    flushers.splice(flushers.indexOf(this), 1);
+    remove(this.stream.ensureOutgoing().flushers, this);
   }
 }
 
@@ -199,6 +200,8 @@ export class Outgoing {
   backlog: ByteQueue | null = null;
   /** Of a write that nobody waits for any more. */
   error: Error | null = null;
+  /** Why some of what was written can never leave; no write can follow it. */
+  broken: Error | null = null;
   /** It was shut down. */
   ended = false;
   /** Whose bytes are queued; known only while tracing. */
