@@ -101,7 +101,10 @@ class EpollPoller final : public Poller {
       const int delivered = static_cast<int>(ready.size() - before);
       if (delivered > 0 || count == 0) return delivered;
       // Without a descriptor or memory for that the stale ones stay a while, and must not keep the processor busy.
-      if (rebuild() < 0) nap(timeout_ns);
+      if (rebuild() < 0) {
+        if (timeout_ns == 0) return 0;
+        nap(timeout_ns);
+      }
       if (bounded) {
         const uint64_t now = monotonic_ns();
         timeout_ns = now >= deadline ? 0 : static_cast<int64_t>(deadline - now);
