@@ -514,6 +514,81 @@ describe('read', () => {
         expect(await other).toBe(await error);
       }));
 
+    test('that somebody is given by another promise has an outcome for them, too, when a race takes it', () =>
+      withBoth(async (conn, peer) => {
+        const givers = [
+          (operation: Operation<unknown>) => (async () => operation)(),
+          (operation: Operation<unknown>) => new Promise((resolve) => resolve(operation)),
+        ];
+        for (const give of givers) {
+          const won = of(conn);
+          const winner = give(won);
+          const outcome = race<unknown>([won, sleep(1000)]).then(textOf);
+          await peer.write('for both');
+          expect(await outcome).toBe('for both');
+          expect(textOf(await winner)).toBe('for both');
+          const done = spawn(function* () {});
+          await done;
+          for (const take of [() => sleep(1), () => done]) {
+            const lost = of(conn);
+            const loser = give(lost);
+            await race<unknown>([take(), lost]);
+            expect(await thrown(loser)).toMatchObject({ code: 'ERR_OPERATION_USED' });
+          }
+        }
+      }));
+
+    test('that has won one race is no good for another, nor for a timeout', () =>
+      withBoth(async (conn, peer) => {
+        const used = { code: 'ERR_OPERATION_USED' };
+        const won = of(conn);
+        const outcome = race<unknown>([won, sleep(1000)]).then(textOf);
+        await peer.write('once');
+        expect(await outcome).toBe('once');
+        expect(await thrown(race<unknown>([won, sleep(1)]))).toMatchObject(used);
+        expect(await thrown(timeout(1000, won))).toMatchObject(used);
+        expect(await thrown(all([won]))).toMatchObject(used);
+      }));
+
+    test('that fails at once, or before what it is a part of begins, fails that, and is no unhandled rejection', () =>
+      withBoth(async (conn, peer) => {
+        const rejections: unknown[] = [];
+        const note = (error: unknown): void => void rejections.push(error);
+        process.on('unhandledRejection', note);
+        const uses = [
+          (operation: Operation<unknown>) => timeout(1000, operation),
+          (operation: Operation<unknown>) => all([operation]),
+          (operation: Operation<unknown>) => race<unknown>([operation, sleep(1000)]),
+          (operation: Operation<unknown>) => timeout(1000, all([operation])),
+          (operation: Operation<unknown>) => timeout(1000, race<unknown>([operation, sleep(1000)])),
+        ];
+        const waiting = of(conn);
+        for (const use of uses) expect(await thrown(use(of(conn)))).toMatchObject({ code: 'ERR_BUSY' });
+        await peer.write('for who waits');
+        await waiting;
+        const turns = async (): Promise<void> => {
+          for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve));
+        };
+        const reason = new Error('aborted');
+        for (const use of uses) {
+          const abort = new AbortController();
+          const part = conn.read(1, { signal: abort.signal });
+          const whole = use(part);
+          abort.abort(reason);
+          await turns();
+          expect(await thrown(whole)).toBe(reason);
+        }
+        const nothing = new AbortController();
+        const aborted = thrown(race<unknown>([conn.read(1, { signal: nothing.signal }), sleep(1000)]));
+        nothing.abort(null);
+        expect(await aborted).toBeNull();
+        conn.destroy();
+        for (const use of uses) expect(await thrown(use(of(conn)))).toMatchObject({ code: 'ERR_CLOSED' });
+        await turns();
+        process.off('unhandledRejection', note);
+        expect(rejections).toEqual([]);
+      }));
+
     test('that somebody has had, or is about to have, keeps its chunk when it loses a race: no byte comes twice', () =>
       withBoth(async (conn, peer) => {
         const done = spawn(function* () {});

@@ -1,5 +1,8 @@
 // The watchdog: who holds up the loop is named while it does so, by a thread of its own. So the programs here are processes that may never end by themselves.
 
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { type RunOptions, run, runBlocking } from '../src/index.ts';
 import { folder, script } from './processes.ts';
@@ -144,6 +147,43 @@ test('ONEWAIT_WATCHDOG asks for it where the program does not', async () => {
     expect(code).toBe(1);
     expect(stderr).toMatch(/RangeError: ONEWAIT_WATCHDOG must be a whole number from 1 to 2147483647, and is /);
   }
+});
+
+test('of several runs at a time the one that asks for the least is heard, until it has ended', async () => {
+  const child = script(`
+    const busy = (ms) => { for (const end = Date.now() + ms; Date.now() < end; ); };
+    const strict = run(function* strict() { yield* sleep(300); yield* spawn(function* first() { busy(700); }); yield* sleep(100); }, { watchdog: 300 });
+    await run(function* () { yield* sleep(1); }, { watchdog: ${PATIENT} });
+    const lenient = run(function* () { yield* sleep(1500); yield* spawn(function* second() { busy(700); }); }, { watchdog: ${PATIENT} });
+    await strict;
+    await lenient;
+  `);
+  const { code, stderr } = await child.end();
+  expect(code).toBe(0);
+  expect(stderr.match(/^onewait: .* has held up/gm)).toEqual([expect.stringMatching(/^onewait: first#\d+ has/)]);
+});
+
+test('a reader of standard error that has stopped reading does not stop the program', async () => {
+  const here = folder();
+  execFileSync('mkfifo', [join(here, 'pipe')]);
+  const child = script(
+    `
+    import { writeFileSync } from 'node:fs';
+    const busy = (ms) => { for (const end = Date.now() + ms; Date.now() < end; ); };
+    await run(function* () {
+      for (let i = 0; i < 3; i++) { yield* spawn(function* () { busy(200); }); yield* sleep(50); }
+    }, { watchdog: 50 });
+    writeFileSync(process.argv[1] + '/over', '');
+    process.exit();
+  `,
+    {
+      args: [here],
+      // A pipe that is full, and that nobody reads.
+      wrap: ['bash', '-c', 'exec {pipe}<>"$0/pipe"; head -c 65536 /dev/zero >&$pipe; exec "$@" 2>&$pipe', here],
+    },
+  );
+  expect((await child.end()).code).toBe(0);
+  expect(existsSync(join(here, 'over'))).toBe(true);
 });
 
 test('each worker thread has its own, and one that never waits can be terminated', async () => {
