@@ -216,3 +216,23 @@ test('a subscriber that throws is reported by Node, and the loop goes on', async
   }
   expect(errors.length).toBeGreaterThan(0);
 });
+
+test('a subscriber that cancels who is about to have a connection leaves it to the next', async () => {
+  await run(async () => {
+    const listener = await tcp.listen();
+    const [first, second] = ['first', 'second'].map((name) => spawn(() => listener.accept(), { name }));
+    await sleep(1);
+    const cancel = (message: unknown): void => {
+      if ((message as { how: string }).how === 'accepted') first!.cancel();
+    };
+    subscribe('onewait:fd:open', cancel);
+    onTestFinished(() => void unsubscribe('onewait:fd:open', cancel));
+    const client = await tcp.connect({ port: listener.address.port });
+    unsubscribe('onewait:fd:open', cancel);
+    await Promise.resolve(first).catch(() => {});
+    const conn = await second!;
+    await client.write('for the second');
+    expect(String(Buffer.from((await conn.read())!))).toBe('for the second');
+    for (const end of [client, conn, listener]) await end.close();
+  });
+});

@@ -208,11 +208,18 @@ export class Listener extends Descriptor {
       if (result >= 0) {
         this.exhausted = false;
         this.acceptors.shift();
-        accept.succeed(this.adopt(result, accept));
+        this.give(this.adopt(result, accept), accept);
       } else if (result === EAGAIN) this.hot = false;
       else if (!OF_A_CONNECTION.has(result)) this.failed(result);
       else if (++failures === MOST_FAILURES) this.wait();
     }
+  }
+
+  /** Who looks on may have cancelled who was to have it: then it is for the next. */
+  private give(stream: Stream, accept: Accept | undefined): void {
+    accept?.succeed(stream);
+    if (accept === undefined) stream.destroy();
+    else if (!accept.succeeded) this.give(stream, this.acceptors.shift());
   }
 
   private adopt(fd: number, accept: Accept): Stream {
