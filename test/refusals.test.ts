@@ -45,7 +45,12 @@ async function outcomeOf(program: string, limit?: number): Promise<Record<string
   const here = folder();
   const child: Child = script(HELPERS + program, {
     wrap: limit === undefined ? [] : ['prlimit', `--nofile=${limit}:${limit}`],
-    env: { LD_PRELOAD: shim, REFUSE_EPOLL: join(here, 'epoll'), REFUSE_THREADS: join(here, 'threads') },
+    env: {
+      LD_PRELOAD: shim,
+      REFUSE_EPOLL: join(here, 'epoll'),
+      REFUSE_THREADS: join(here, 'threads'),
+      REFUSE_NAMES: join(here, 'names'),
+    },
   });
   const { code, stdout, stderr } = await child.end();
   expect({
@@ -328,6 +333,21 @@ describe('a run that cannot begin', () => {
 });
 
 describe('a listener', () => {
+  test('whose name cannot be had is none, and leaves no descriptor behind', async () => {
+    const outcome = await outcomeOf(`
+      await run(function* () {
+        yield* sleep(1);
+        const count = () => readdirSync('/proc/self/fd').length;
+        const before = count();
+        writeFileSync(process.env.REFUSE_NAMES, '');
+        const refused = yield* code(() => tcp.listen());
+        unlinkSync(process.env.REFUSE_NAMES);
+        done({ refused, more: count() - before });
+      });
+    `);
+    expect(outcome).toEqual({ refused: 'ENOBUFS', more: 0, uncaught: [] });
+  });
+
   test('that could not have a descriptor in reserve has one as soon as there is room', async () => {
     const outcome = await outcomeOf(
       `
@@ -434,6 +454,98 @@ describe('a listener', () => {
     const accepts = execFileSync('grep', ['-c', 'ECONNABORTED', log], { encoding: 'utf8' });
     expect(Number(accepts)).toBeLessThan(64 * 20);
   });
+});
+
+describe('a system call that fails', () => {
+  const CONNECT = [
+    'ECONNREFUSED',
+    'ENETUNREACH',
+    'EHOSTUNREACH',
+    'ETIMEDOUT',
+    'EADDRNOTAVAIL',
+    'EACCES',
+    'EPERM',
+    'ENOBUFS',
+  ];
+  test.each([
+    ...['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EACCES', 'EAFNOSUPPORT'].map((error) => ['socket', error, error]),
+    ...['EADDRINUSE', 'EADDRNOTAVAIL', 'EACCES'].map((error) => ['bind', error, error]),
+    ['listen', 'EADDRINUSE', 'EADDRINUSE'],
+    ...CONNECT.map((error) => ['connect', error, error]),
+    ...['ENOTCONN', 'ENOBUFS'].map((error) => ['shutdown', error, error]),
+    ...['EPIPE', 'ECONNRESET', 'ENOBUFS', 'ENOMEM', 'EHOSTUNREACH'].map((error) => ['sendto', error, error]),
+    ...['ECONNRESET', 'ENOMEM', 'ETIMEDOUT', 'EHOSTUNREACH'].map((error) => ['recvfrom', error, error]),
+    // Which are none.
+    ['sendto', 'EAGAIN', 'ok'],
+    ...['sendto', 'recvfrom', 'accept4', 'epoll_wait'].map((call) => [call, 'EINTR', 'ok']),
+  ] as [string, string, string][])(
+    '%s with %s: who made it hears of %s, the next connection is well, and no descriptor is left',
+    async (call, error, heard) => {
+      needs('strace');
+      const child = script(
+        `
+      ${HELPERS}
+      const round = function* () {
+        const said = [];
+        let l;
+        try { l = yield* tcp.listen(); } catch (error) { return error.code; }
+        const server = spawn(function* () {
+          const conn = yield* l.accept();
+          try {
+            for (let chunk; (chunk = yield* conn.read()) !== null; ) yield* conn.write(chunk);
+            yield* conn.close();
+          } catch (error) {
+            said.push(error.code);
+            conn.destroy();
+          }
+        });
+        try {
+          yield* timeout(10_000, function* () {
+            const conn = yield* tcp.connect({ port: l.address.port });
+            try {
+              yield* conn.write('x'.repeat(100));
+              yield* conn.shutdown();
+              let got = 0;
+              for (let chunk; (chunk = yield* conn.read()) !== null; ) got += chunk.length;
+              yield* conn.close();
+              if (got < 100) said.push('short');
+            } finally {
+              conn.destroy();
+            }
+          });
+        } catch (error) {
+          said.push(error.code);
+        }
+        server.cancel();
+        l.close();
+        return said[0] ?? 'ok';
+      };
+      const count = () => readdirSync('/proc/self/fd').length;
+      await run(() => sleep(1));
+      const before = count();
+      const rounds = await run(function* () { return [yield* round(), yield* round()]; });
+      const more = count() - before;
+      process.stdout.write(JSON.stringify({ rounds, more, uncaught }));
+    `,
+        {
+          wrap: [
+            'strace',
+            '-f',
+            '-qq',
+            '-o',
+            '/dev/null',
+            '-e',
+            `trace=${call}`,
+            '-e',
+            `inject=${call}:error=${error}:when=1`,
+          ],
+        },
+      );
+      const { code, stdout, stderr } = await child.end();
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+      expect(JSON.parse(stdout)).toEqual({ rounds: [heard, 'ok'], more: 0, uncaught: [] });
+    },
+  );
 });
 
 describe('a number that was closed behind our back, and names another connection of ours now,', () => {

@@ -1,6 +1,7 @@
 // Put in front of the C library (LD_PRELOAD): calls that fail as if the system had no room, for as long as a file says so.
 //   REFUSE_EPOLL=FILE     epoll_ctl(EPOLL_CTL_ADD) of the descriptor, with the errno, that it holds: '23 28'; of any where that is -2
 //   REFUSE_THREADS=FILE   pthread_create, with EAGAIN, while it exists
+//   REFUSE_NAMES=FILE     getsockname, with ENOBUFS, while it exists
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 int epoll_ctl(int epoll, int op, int fd, struct epoll_event *event) {
@@ -29,4 +31,12 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
   const char *path = getenv("REFUSE_THREADS");
   if (path != NULL && access(path, F_OK) == 0) return EAGAIN;
   return real(thread, attributes, body, argument);
+}
+
+int getsockname(int fd, struct sockaddr *address, socklen_t *length) {
+  int (*real)(int, struct sockaddr *, socklen_t *) = dlsym(RTLD_NEXT, "getsockname");
+  const char *path = getenv("REFUSE_NAMES");
+  if (path == NULL || access(path, F_OK) != 0) return real(fd, address, length);
+  errno = ENOBUFS;
+  return -1;
 }
