@@ -184,12 +184,14 @@ describe('a registration with epoll that the kernel refuses', () => {
   });
 
   test.each([
-    ['a descriptor', 'const taken = grab(0);', 'letGo(taken);'],
-    ['memory', 'refuseEpoll(l.fd, ENOSPC);', 'allowEpoll();'],
-  ])('in a set that is made anew, for want of %s, leaves the old one until there is room', async (_, want, room) => {
-    needs('mkfifo', 'sleep');
-    const outcome = await outcomeOf(
-      `
+    ['a descriptor', 'const taken = grab(0);', "taken.push(openSync('/dev/null'));", 'letGo(taken);'],
+    ['memory', 'refuseEpoll(l.fd, ENOSPC);', '', 'allowEpoll();'],
+  ])(
+    'in a set that is made anew, for want of %s, leaves the old one until there is room',
+    async (_, want, reuse, room) => {
+      needs('mkfifo', 'sleep');
+      const outcome = await outcomeOf(
+        `
       import { execFileSync, spawn as start } from 'node:child_process';
       import { writeSync } from 'node:fs';
       await run(function* () {
@@ -215,6 +217,7 @@ describe('a registration with epoll that the kernel refuses', () => {
         waiter.cancel();
         yield* code(() => waiter);
         closeSync(fd);
+        ${reuse}
         writeSync(writer, 'x');
         yield* sleep(100);
         ${room}
@@ -230,10 +233,11 @@ describe('a registration with epoll that the kernel refuses', () => {
         done({ there, later, quiet: user + system < 100_000 });
       });
     `,
-      64,
-    );
-    expect(outcome).toEqual({ there: 'b', later: 'c', quiet: true, uncaught: [] });
-  });
+        64,
+      );
+      expect(outcome).toEqual({ there: 'b', later: 'c', quiet: true, uncaught: [] });
+    },
+  );
 
   test('that a select loop cannot make, for its sets end at 1023, fails the writer and nobody else', async () => {
     const outcome = await outcomeOf(
@@ -275,7 +279,16 @@ describe('a run that cannot begin', () => {
     async (first, second) => {
       const outcome = await outcomeOf(
         `
-      const nap = (poller) => codeOf(() => run(function* () { yield* sleep(1); return 'ok'; }, { poller }));
+      const main = function* () {
+        const l = yield* tcp.listen();
+        ${PAIR}
+        yield* near.write('ok');
+        const echo = String(Buffer.from(yield* far.read()));
+        for (const end of [near, far]) yield* end.close();
+        l.close();
+        return echo;
+      };
+      const nap = (poller) => codeOf(() => run(main, { poller }));
       const results = [await nap('${first}')];
       const taken = grab(0);
       results.push(await nap('${second}'));
