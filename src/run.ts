@@ -38,15 +38,12 @@ class Run<T> implements TaskGroup {
   readonly onTaskError: TaskErrorHandler | undefined;
   readonly main: Task<T>;
   over = false;
-  /** What it asks of the watchdog. */
-  readonly limitMs: number | null;
   private readonly loop: Loop;
   private readonly onOver: () => void;
   private closing = false;
 
-  constructor(loop: Loop, main: Main<T>, options: RunOptions, limitMs: number | null, onOver: () => void) {
+  constructor(loop: Loop, main: Main<T>, options: RunOptions, onOver: () => void) {
     this.loop = loop;
-    this.limitMs = limitMs;
     this.onTaskError = options.onTaskError;
     this.onOver = onOver;
     this.main = loop.spawn(main, options.name ?? 'main', this);
@@ -82,7 +79,8 @@ function checkPoller(poller: unknown): PollerName {
 }
 
 let hosted: { loop: Loop; poller: PollerName; recording: Recording | null } | null = null;
-const runs = new Set<Run<unknown>>();
+/** The hosted runs, and what each asks of the watchdog: milliseconds, or Infinity. */
+const runs = new Map<Run<unknown>, number>();
 
 /** What the options or the environment ask for. Returns a recording that is the run's own, and ends with it. */
 function beginRecording({ trace }: RunOptions): Recording | null {
@@ -91,31 +89,39 @@ function beginRecording({ trace }: RunOptions): Recording | null {
   return null;
 }
 
-/** Milliseconds, or null: no watchdog is asked for. @throws TypeError, RangeError */
-function watchdogLimit({ watchdog }: RunOptions): number | null {
+/** Milliseconds, or Infinity: no watchdog is asked for. @throws TypeError, RangeError */
+function watchdogLimit({ watchdog }: RunOptions): number {
   const { ONEWAIT_WATCHDOG: text } = process.env;
   if (watchdog !== undefined) return integer(watchdog, 'options.watchdog', 1, MAX_WATCHDOG_MS);
-  return text ? integer(Number(text), 'ONEWAIT_WATCHDOG', 1, MAX_WATCHDOG_MS) : null;
+  return text ? integer(Number(text), 'ONEWAIT_WATCHDOG', 1, MAX_WATCHDOG_MS) : Number.POSITIVE_INFINITY;
 }
 
 /** What the watchdog looks for now; Infinity: there is none. */
 let watchedMs = Number.POSITIVE_INFINITY;
 
-/** Has the watchdog look for the least that the runs ask for, and one that is about to begin. @throws SystemError of pthread_create(3) */
-function adjustWatchdog(limitMs: number | null): void {
-  let least = limitMs ?? Number.POSITIVE_INFINITY;
-  for (const run of runs) least = Math.min(least, run.limitMs ?? least);
+/** Has the watchdog look for the least that is asked for, by the hosted runs and one that is about to begin. @throws SystemError of pthread_create(3) */
+function adjustWatchdog(limitMs = Number.POSITIVE_INFINITY): void {
+  const least = Math.min(limitMs, ...runs.values());
   if (least === watchedMs) return;
   if (least === Number.POSITIVE_INFINITY) native.unwatch();
   else watch(least, Task.prototype);
   watchedMs = least;
 }
 
+/** One of several runs is over. */
+function relaxWatchdog(): void {
+  try {
+    adjustWatchdog();
+  } catch {
+    // There is no thread for another: the one that there is reports sooner than it has to.
+  }
+}
+
 /** No run is left, or none has come about. */
 function endHosted(): void {
   const { loop, recording } = hosted!;
   loop.stop();
-  adjustWatchdog(null);
+  adjustWatchdog();
   recording?.stop();
   hosted!.recording = null;
   observe(loop);
@@ -163,15 +169,15 @@ export async function run<T>(main: Main<T>, options: RunOptions = {}): Promise<T
     throw error;
   }
   return new Promise<T>((resolve, reject) => {
-    const run = new Run<T>(loop, main, options, limitMs, () => {
+    const run = new Run<T>(loop, main, options, () => {
       runs.delete(run as Run<unknown>);
       loop.runs.delete(run);
       if (runs.size === 0) endHosted();
-      else adjustWatchdog(null);
+      else relaxWatchdog();
       if (run.main.state === 'done') resolve(run.main.outcome as T);
       else reject(run.main.outcome);
     });
-    runs.add(run as Run<unknown>);
+    runs.set(run as Run<unknown>, limitMs);
     loop.runs.add(run);
   });
 }
@@ -199,8 +205,8 @@ export function runBlocking<T>(main: Coroutine<T> | (() => Coroutine<T>), option
     loop = new Loop(driver, true);
     observe(loop);
     setLoop(loop);
-    if (limitMs !== null) watch(limitMs, Task.prototype);
-    const run = new Run<T>(loop, main, options, limitMs, () => {});
+    adjustWatchdog(limitMs);
+    const run = new Run<T>(loop, main, options, () => {});
     loop.runs.add(run);
     while (!run.over) {
       if (loop.stuck) throw deadlock(run.tasks);
@@ -211,7 +217,7 @@ export function runBlocking<T>(main: Coroutine<T> | (() => Coroutine<T>), option
     if (run.main.state === 'done') return run.main.outcome as T;
     throw run.main.outcome;
   } finally {
-    native.unwatch();
+    adjustWatchdog();
     recording?.stop();
     setLoop(null);
     loop?.selector.close();
@@ -234,7 +240,7 @@ function deadlock(tasks: Iterable<Task>): OnewaitError {
 export function spawn<T>(main: Main<T>, options: { name?: string | undefined } = {}): Task<T> {
   checkMain(main);
   const task = currentTask();
-  const group = task === task.loop.guest ? runs.values().next().value : (task.group.root as Run<unknown>);
+  const group = task === task.loop.guest ? runs.keys().next().value : (task.group.root as Run<unknown>);
   if (group === undefined || group.closed)
     throw new OnewaitError(
       'ERR_RUN_ENDED',
