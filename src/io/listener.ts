@@ -1,6 +1,6 @@
 // A listening socket. Accepts for whoever waits, several per wake, and outlives every error that a connection can bring.
 //
-// When the process has no descriptor left (EMFILE), a spare one is given up to accept and close the connections that wait, so that their
+// When the process or the system has no descriptor left (EMFILE, ENFILE), a spare one is given up to accept and close the connections that wait, so that their
 // peers learn of it, and accepting pauses for a moment: without both, a level-triggered loop would spin. Reported once per episode.
 
 import { constants } from 'node:os';
@@ -23,13 +23,15 @@ const BACK_OFF_MS = 100;
 /** Connections in a row that could not be accepted, before accepting pauses. */
 const MOST_FAILURES = 64;
 const { errno } = constants;
-/** The process, or the system, has no descriptor left. */
-const NO_DESCRIPTOR = numbers(errno.EMFILE, errno.ENFILE);
-const OF_THE_SYSTEM = numbers(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS);
-/** What accept4(2) tells of a connection that came to nothing: the next one may be well. Two of them have no name in Node. */
+// Two that have no name in Node (asm-generic/errno.h).
 const ENONET = 64;
 const EHOSTDOWN = 112;
-const OF_A_CONNECTION = numbers(
+/** The process, or the system, has no descriptor left. */
+const OUT_OF_DESCRIPTORS = results(errno.EMFILE, errno.ENFILE);
+/** There is no room for another connection. */
+const EXHAUSTED = results(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS);
+/** What accept4(2) tells of a connection that came to nothing: the next one may be well. */
+const OF_ONE_CONNECTION = results(
   errno.ECONNABORTED,
   errno.EPERM,
   errno.EPROTO,
@@ -45,7 +47,7 @@ const OF_A_CONNECTION = numbers(
 const SHED_AT_ONCE = 64;
 
 /** As results: negative. */
-function numbers(...errnos: number[]): ReadonlySet<number> {
+function results(...errnos: number[]): ReadonlySet<number> {
   return new Set(errnos.map((errno) => -errno));
 }
 
@@ -210,7 +212,7 @@ export class Listener extends Descriptor {
         this.acceptors.shift();
         this.give(this.adopt(result, accept), accept);
       } else if (result === EAGAIN) this.hot = false;
-      else if (!OF_A_CONNECTION.has(result)) this.failed(result);
+      else if (!OF_ONE_CONNECTION.has(result)) this.failed(result);
       else if (++failures === MOST_FAILURES) this.wait();
     }
   }
@@ -231,7 +233,7 @@ export class Listener extends Descriptor {
   /** Out of descriptors or memory, or a listener that is no more. */
   private failed(errno: number): void {
     const error = systemError('accept4', errno, { fd: this.number });
-    if (!OF_THE_SYSTEM.has(errno)) {
+    if (!EXHAUSTED.has(errno)) {
       this.hot = false;
       this.acceptors.shift()?.fail(error);
       return;
@@ -243,7 +245,7 @@ export class Listener extends Descriptor {
         { code: 'ONEWAIT_ACCEPT_EXHAUSTED' },
       );
     }
-    if (this.spare >= 0 && NO_DESCRIPTOR.has(errno)) this.shed();
+    if (this.spare >= 0 && OUT_OF_DESCRIPTORS.has(errno)) this.shed();
     this.wait();
   }
 
