@@ -28,10 +28,7 @@ import { subscribed } from './trace/channels.ts';
 import type { Observer } from './trace/observer.ts';
 import { OpenKind } from './trace/record.ts';
 import { observe } from './trace/tracer.ts';
-import { inspect, remove } from './util.ts';
-
-/** What is given to its `then` is called when V8 has run what it has to run before. */
-const SOON = Promise.resolve();
+import { inspect, remove, SOON } from './util.ts';
 
 export interface Runnable {
   run(): void;

@@ -16,6 +16,7 @@ import type { Runnable } from './loop.ts';
 import { native } from './native.ts';
 import type { Task } from './task.ts';
 import type { Suspension } from './trace/observer.ts';
+import { nativeThen, SOON } from './util.ts';
 
 /** Something to wait for: `yield*` it in a generator, `await` it in an async function. Lazy, and good for one wait. */
 export interface Operation<T> extends PromiseLike<T> {
@@ -34,9 +35,6 @@ export interface Discardable {
 export interface Waiter {
   settled(trap: Trap): void;
 }
-
-/** What is given to its `then` is called when V8 has run what was due before. */
-const SOON = Promise.resolve();
 
 /** What `new Promise` hands to its executor. */
 type Resolver = (value: unknown) => void;
@@ -482,7 +480,6 @@ function spend(promise: StartedPromise): void {
   Object.setPrototypeOf(promise, Spent.prototype);
 }
 
-const nativeThen = Promise.prototype.then;
 const nothing = (): void => {};
 
 /** Its rejection is somebody's business. */
