@@ -3,7 +3,7 @@
 import { connect as netConnect, type Socket } from 'node:net';
 import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { all, race, run, type Stream, sleep, spawn, type Task, tcp, timeout, yieldNow } from '../src/index.ts';
 import type { Discardable, Operation, Trap } from '../src/operation.ts';
 import { KIB, pattern, settle, withPeer } from './streams.ts';
@@ -18,6 +18,15 @@ async function thrown(operation: PromiseLike<unknown>): Promise<unknown> {
     return error;
   }
   throw new Error('it did not fail');
+}
+
+/** Those of the test, from now on. */
+function unhandledRejections(): unknown[] {
+  const rejections: unknown[] = [];
+  const note = (error: unknown): void => void rejections.push(error);
+  process.on('unhandledRejection', note);
+  onTestFinished(() => void process.off('unhandledRejection', note));
+  return rejections;
 }
 
 describe('read', () => {
@@ -413,9 +422,7 @@ describe('read', () => {
 
     test('that loses race after race with its chunk there is never given more than one outcome', () =>
       withBoth(async (conn, peer) => {
-        const rejections: unknown[] = [];
-        const note = (error: unknown): void => void rejections.push(error);
-        process.on('unhandledRejection', note);
+        const rejections = unhandledRejections();
         const done = spawn(function* () {
           return 'first';
         });
@@ -438,7 +445,6 @@ describe('read', () => {
         for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve));
         await peer.write('the next');
         expect(textOf(await last)).toBe('the next');
-        process.off('unhandledRejection', note);
         expect(rejections).toEqual([]);
       }));
 
@@ -552,9 +558,7 @@ describe('read', () => {
 
     test('that fails at once, or before what it is a part of begins, fails that, and is no unhandled rejection', () =>
       withBoth(async (conn, peer) => {
-        const rejections: unknown[] = [];
-        const note = (error: unknown): void => void rejections.push(error);
-        process.on('unhandledRejection', note);
+        const rejections = unhandledRejections();
         const uses = [
           (operation: Operation<unknown>) => timeout(1000, operation),
           (operation: Operation<unknown>) => all([operation]),
@@ -585,7 +589,6 @@ describe('read', () => {
         conn.destroy();
         for (const use of uses) expect(await thrown(use(of(conn)))).toMatchObject({ code: 'ERR_CLOSED' });
         await turns();
-        process.off('unhandledRejection', note);
         expect(rejections).toEqual([]);
       }));
 
@@ -613,9 +616,7 @@ describe('read', () => {
 
     test('that has its outcome keeps it for who awaits it, whatever it is used for afterwards', () =>
       withBoth(async (conn, peer) => {
-        const rejections: unknown[] = [];
-        const note = (error: unknown): void => void rejections.push(error);
-        process.on('unhandledRejection', note);
+        const rejections = unhandledRejections();
         const done = spawn(function* () {});
         await done;
         const uses = [
@@ -644,7 +645,6 @@ describe('read', () => {
           expect(await end).toBe(outcome);
         }
         for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve));
-        process.off('unhandledRejection', note);
         expect(rejections).toEqual([]);
       }));
 

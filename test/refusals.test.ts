@@ -60,6 +60,12 @@ async function outcomeOf(program: string, limit?: number): Promise<Record<string
   return JSON.parse(stdout) as Record<string, unknown>;
 }
 
+/** strace, which has system calls of the program fail ('accept4:error=EMFILE:when=1'), and notes them in `log`. */
+function injecting(what: string, log = '/dev/null'): string[] {
+  needs('strace');
+  return ['strace', '-f', '-qq', '-o', log, '-e', `trace=${what.split(':')[0]}`, '-e', `inject=${what}`];
+}
+
 /** Both ends of a connection, on a listener l. */
 const PAIR = 'const near = yield* tcp.connect({ port: l.address.port }); const far = yield* l.accept();';
 
@@ -411,7 +417,6 @@ describe('a listener', () => {
 
   /** What becomes of the connection after one accept4 that fails. */
   async function afterAccepting(poller: string, error: string): Promise<{ echo: string; stderr: string }> {
-    needs('strace');
     const child = script(
       `
       await run(function* () {
@@ -430,17 +435,7 @@ describe('a listener', () => {
       }, { poller: '${poller}' });
     `,
       {
-        wrap: [
-          'strace',
-          '-f',
-          '-qq',
-          '-o',
-          '/dev/null',
-          '-e',
-          'trace=accept4',
-          '-e',
-          `inject=accept4:error=${error}:when=1`,
-        ],
+        wrap: injecting(`accept4:error=${error}:when=1`),
       },
     );
     const { code, stdout, stderr } = await child.end();
@@ -449,7 +444,6 @@ describe('a listener', () => {
   }
 
   test('whose every accept comes to nothing does not spin', async () => {
-    needs('strace');
     const log = join(folder(), 'strace');
     const child = script(
       `
@@ -461,7 +455,7 @@ describe('a listener', () => {
         process.exit();
       });
     `,
-      { wrap: ['strace', '-f', '-qq', '-o', log, '-e', 'trace=accept4', '-e', 'inject=accept4:error=ECONNABORTED'] },
+      { wrap: injecting('accept4:error=ECONNABORTED', log) },
     );
     expect(await child.end()).toMatchObject({ code: 0, stderr: '' });
     const accepts = execFileSync('grep', ['-c', 'ECONNABORTED', log], { encoding: 'utf8' });
@@ -494,7 +488,6 @@ describe('a system call that fails', () => {
   ] as [string, string, string][])(
     '%s with %s: who made it hears of %s, the next connection is well, and no descriptor is left',
     async (call, error, heard) => {
-      needs('strace');
       const child = script(
         `
       ${HELPERS}
@@ -541,17 +534,7 @@ describe('a system call that fails', () => {
       process.stdout.write(JSON.stringify({ rounds, more, uncaught }));
     `,
         {
-          wrap: [
-            'strace',
-            '-f',
-            '-qq',
-            '-o',
-            '/dev/null',
-            '-e',
-            `trace=${call}`,
-            '-e',
-            `inject=${call}:error=${error}:when=1`,
-          ],
+          wrap: injecting(`${call}:error=${error}:when=1`),
         },
       );
       const { code, stdout, stderr } = await child.end();
