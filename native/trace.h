@@ -12,6 +12,8 @@
 // which follow each other. src/trace/record.ts mirrors it.
 #pragma once
 
+#include <pthread.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>

@@ -45,6 +45,7 @@ namespace onewait {
 struct Submission {
   static constexpr int32_t kRead = 1;   // length: at most this many bytes; 0 disarms
   static constexpr int32_t kWrite = 2;  // offset, length: bytes in the out area
+  // 0: dropped, for its descriptor is no more
   int32_t op, fd, offset, length, task;
 };
 
