@@ -711,13 +711,15 @@ describe('when nothing happens any more after a busy time', () => {
   test.each([
     [
       "V8's young generation",
-      5,
+      16,
       `const held = [];
        await run(function* () {
          for (let i = 0; i < 200; i++) {
            for (let j = 0; j < 1000; j++) held.push({ i, j: [j] });
            yield* yieldNow();
          }
+         // It is as large as it gets: now all of it is used.
+         for (let i = 0; i < 1_000_000; i++) held[i % 1000].last = { i };
          ${QUIET}
        });`,
     ],
