@@ -418,7 +418,7 @@ describe('onewait trace top', () => {
     expect([code, stderr]).toEqual([0, '']);
     const lines = stdout.split('\n');
     expect(lines[0]).toMatch(/^pid \d+ main, 27 tasks; \d\.\d{3} s, \d+ records.*, by calls$/);
-    expect(lines[1]).toMatch(/^[\d,.]+ turns\/s {2}blocked \d+\.\d\d% {2}libuv [\d.]+ turns\/s {2}lost 0$/);
+    expect(lines[1]).toMatch(/^[\d,.]+ turns\/s {2}blocked \d+\.\d\d% {2}libuv [\d,.]+ turns\/s {2}lost 0$/);
     expect(lines[3]).toMatch(/^TASK +RUNNING +RUNNABLE p99 +CALLS\/s +IN\/s +OUT\/s +NOW$/);
     const tasks = lines.slice(4, 24);
     for (const line of tasks)
