@@ -1,6 +1,6 @@
 // The README's code runs as it stands, and is the code that `onewait echo` runs and the benchmark measures.
 
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createConnection, createServer } from 'node:net';
 import { join } from 'node:path';
 import { ModuleKind, ScriptTarget, transpileModule } from 'typescript';
@@ -39,6 +39,16 @@ async function connect(port: number): Promise<ReturnType<typeof createConnection
   }
 }
 
+/** A file with the program, in a place where `onewait` is found. */
+function programOf(source: string): string {
+  const folder = mkdtempSync(join(root, 'dist', 'readme-'));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, 'program.mjs');
+  const compilerOptions = { module: ModuleKind.ESNext, target: ScriptTarget.ES2022 };
+  writeFileSync(file, transpileModule(source, { compilerOptions }).outputText);
+  return file;
+}
+
 /** The lines of a function's body, without indentation. */
 function bodyOf(source: string, head: RegExp): string {
   const start = source.search(head);
@@ -54,16 +64,7 @@ describe('the README', () => {
   ])('has an echo server in %s style that echoes', async (_style, index) => {
     const [port] = (await freePorts(1)) as [number];
     const source = blocks[index]!.replace('port: 7000', `port: ${port}`);
-    const folder = join(root, 'dist', `readme-${process.pid}-${index}`);
-    mkdirSync(folder, { recursive: true });
-    onTestFinished(() => rmSync(folder, { recursive: true }));
-    const file = join(folder, 'server.mjs');
-    writeFileSync(
-      file,
-      transpileModule(source, { compilerOptions: { module: ModuleKind.ESNext, target: ScriptTarget.ES2022 } })
-        .outputText,
-    );
-    const server = new Child(process.execPath, [file]);
+    const server = new Child(process.execPath, [programOf(source)]);
     const socket = await connect(port);
     const echoed = new Promise<string>((resolve, reject) => {
       let text = '';
@@ -78,6 +79,15 @@ describe('the README', () => {
     server.process.kill('SIGTERM');
     await server.end();
     expect(server.stderr).toBe('');
+  });
+
+  test('has workers that share jobs, of which each is done once', async () => {
+    const [source, ...others] = blocks.filter((block) => block.includes("from 'onewait/sync'"));
+    expect(others).toEqual([]);
+    const { code, stdout, stderr } = await new Child(process.execPath, [programOf(source!)]).end();
+    expect([code, stderr]).toEqual([0, '']);
+    const done = [...stdout.matchAll(/^(?:Ada|Bob) has done job (\d)$/gm)].map(([, job]) => Number(job));
+    expect(done.toSorted()).toEqual([1, 2, 3, 4, 5, 6]);
   });
 
   test('shows the coroutines of `onewait echo`', () => {

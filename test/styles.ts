@@ -28,7 +28,8 @@ function isOperation(value: PromiseLike<unknown>): value is Operation<unknown> {
   return Symbol.iterator in value;
 }
 
-function* byYield<T>(scenario: Scenario<T>): Coroutine<T> {
+/** Drives a scenario as a generator. */
+export function* byYield<T>(scenario: Scenario<T>): Coroutine<T> {
   let step = scenario.next();
   while (!step.done) {
     const wanted = step.value;
@@ -44,7 +45,8 @@ function* byYield<T>(scenario: Scenario<T>): Coroutine<T> {
   return step.value;
 }
 
-async function byAwait<T>(scenario: Scenario<T>): Promise<T> {
+/** Drives a scenario as an async function. */
+export async function byAwait<T>(scenario: Scenario<T>): Promise<T> {
   let step = scenario.next();
   while (!step.done) {
     let outcome: unknown;

@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest';
 import { readTrace } from '../src/trace/reader.ts';
 import { EndKind, Kind, OpenKind, SYSCALLS, TextKind, WaitKind } from '../src/trace/record.ts';
 import { type ShowOptions, TraceFormatter } from '../src/trace/show.ts';
-import { Child, cli, folder, needs, onewait } from './processes.ts';
+import { Child, cli, folder, needs, onewait, script } from './processes.ts';
 import { header, record, text } from './trace-file.ts';
 import { until } from './until.ts';
 
@@ -387,6 +387,39 @@ describe('onewait trace show --explain', () => {
     ])
       expect(echo).toMatch(said);
     for (const page of [article, echo]) expect(page).not.toMatch(/undefined|NaN/);
+  });
+
+  test('says of who waits for another task how that ends, also where it is for an event, a permit or a value', async () => {
+    const path = join(folder(), 'trace');
+    const program = script(
+      `import { Channel, Event, Semaphore } from 'onewait/sync';
+      await run(function* () {
+        const [begun, lock, jobs] = [new Event({ name: 'begun' }), new Semaphore(1, { name: 'lock' }), new Channel(0, { name: 'jobs' })];
+        const permit = yield* lock.acquire();
+        const other = spawn(function* other() {
+          begun.set();
+          yield* lock.acquire();
+          yield* jobs.send(1);
+          yield* sleep(1);
+        });
+        yield* begun.wait();
+        yield* yieldNow();
+        permit.release();
+        yield* jobs.receive();
+        yield* other;
+      });`,
+      { env: { ONEWAIT_TRACE: path } },
+    );
+    expect(await program.end()).toMatchObject({ code: 0, stderr: '' });
+    const said = await explained(path);
+    expect(said).toMatch(/main#1 suspends on event 'begun' /);
+    expect(said).toMatch(/other#2 suspends on semaphore 'lock' of main#1\n/);
+    expect(said).toMatch(/main#1 suspends on channel 'jobs' to have a value\n/);
+    expect(said).toMatch(
+      /main#1 waits for another task: for event 'begun'\. .* whoever sets the event, releases a permit, sends/,
+    );
+    expect(said).toMatch(/main#1 waits for another task, other#2\. /);
+    expect(said.match(/stands in a queue/g)).toHaveLength(1);
   });
 
   async function explained(path: string): Promise<string> {

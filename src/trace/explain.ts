@@ -253,6 +253,11 @@ function suspend(record: TraceRecord, names: Names, who: string): Explanation {
     };
   }
   const on = names.wait(record);
+  if (/^(event|semaphore|channel)(?!#)/.test(on))
+    return {
+      key: 'suspend, sync',
+      long: `${who} waits for another task: for ${on}. No descriptor is needed for that. ${who} stands in a queue, and whoever sets the event, releases a permit, sends or receives makes the first in it runnable.`,
+    };
   if (/#\d+$/.test(on))
     return {
       key: 'suspend, join',

@@ -1,0 +1,65 @@
+// Who waits for something that is no descriptor, first come first served.
+
+import { Trap } from '../operation.ts';
+import { inspect } from '../util.ts';
+
+/** A wait in a queue. Only other tasks can end it, or code of Node's own, never the kernel: it does not keep the process alive. */
+export abstract class Queued<T> extends Trap<T> {
+  /** @internal */
+  before: this | null = null;
+  /** @internal */
+  after: this | null = null;
+
+  protected override get wakeable(): boolean {
+    return false;
+  }
+}
+
+/** In order, and whoever is cancelled leaves at once, wherever it stands: a hundred thousand may. */
+export class WaitQueue<W extends Queued<unknown>> {
+  private first: W | null = null;
+  private last: W | null = null;
+  private count = 0;
+
+  /** How many wait. */
+  get size(): number {
+    return this.count;
+  }
+
+  push(wait: W): void {
+    this.count++;
+    wait.before = this.last;
+    if (this.last === null) this.first = wait;
+    else this.last.after = wait;
+    this.last = wait;
+  }
+
+  shift(): W | null {
+    const { first } = this;
+    if (first !== null) this.remove(first);
+    return first;
+  }
+
+  /** It must be in this queue. */
+  remove(wait: W): void {
+    this.count--;
+    const { before, after } = wait;
+    if (before === null) this.first = after;
+    else before.after = after;
+    if (after === null) this.last = before;
+    else after.before = before;
+    wait.before = null;
+    wait.after = null;
+  }
+}
+
+/** What all of `onewait/sync` take. */
+export interface NameOption {
+  /** For traces, the tree of tasks and messages. */
+  name?: string | undefined;
+}
+
+/** ` 'name'`, or nothing. */
+export function quoted(name: string | undefined): string {
+  return name === undefined ? '' : ` ${inspect(name)}`;
+}
