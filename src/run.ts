@@ -10,6 +10,7 @@ import { checkMain, type Main, Task, type TaskErrorHandler, type TaskGroup } fro
 import { lookAsAsked } from './trace/live.ts';
 import { isRecording, type Recording, record, recordAsAsked } from './trace/recorder.ts';
 import { observe } from './trace/tracer.ts';
+import { printTree } from './trace/tree.ts';
 import { integer } from './validate.ts';
 
 export interface RunOptions {
@@ -117,8 +118,18 @@ function relaxWatchdog(): void {
   }
 }
 
+/** Node has nothing to do any more, and ends the process unless somebody finds something. */
+function beforeExit(): void {
+  process.off('exit', sayWhoIsLeft).once('exit', sayWhoIsLeft);
+}
+
+function sayWhoIsLeft(): void {
+  if (hosted!.loop.stuck) printTree('the process ends, for nothing can wake who is left: ', hosted!.loop);
+}
+
 /** No run is left, or none has come about. */
 function endHosted(): void {
+  process.off('beforeExit', beforeExit).off('exit', sayWhoIsLeft);
   const { loop, recording } = hosted!;
   loop.stop();
   adjustWatchdog();
@@ -132,7 +143,7 @@ function endHosted(): void {
  * Runs `main` on the loop, hosted by Node: everything of Node keeps working, while ours is the program's only blocking call.
  * May be called again, also while another run goes on: they share the loop. When `main` ends, tasks that it spawned are cancelled.
  * If all that is left waits for what can never happen, Node ends the process as it does for any promise that is never settled (exit code 13
- * at the top level of a module).
+ * at the top level of a module), and standard error has the tree of tasks, with what each waits for.
  * @returns what `main` returns
  * @throws what `main` throws; TypeError for a main that cannot be run; RangeError; OnewaitError ERR_LOOP_RUNNING inside runBlocking()
  */
@@ -163,6 +174,7 @@ export async function run<T>(main: Main<T>, options: RunOptions = {}): Promise<T
     observe(loop);
     setLoop(loop);
     loop.start();
+    process.off('beforeExit', beforeExit).on('beforeExit', beforeExit);
     adjustWatchdog(limitMs);
   } catch (error) {
     if (runs.size === 0) endHosted();

@@ -443,16 +443,45 @@ describe('the process', () => {
     expect(await child.end()).toMatchObject({ code: 0, stdout: 'started\nslept\n', stderr: '' });
   });
 
-  test('ends with 13 when main waits for what can never happen, as Node does for any promise', async () => {
+  test('ends with 13 when main waits for what can never happen, as Node does for any promise, and says who waits', async () => {
     const child = script('await run(async () => { await new Promise(() => {}); });');
-    expect(await child.end()).toMatchObject({ code: 13, stdout: '' });
+    const { code, stdout, stderr } = await child.end();
+    expect([code, stdout]).toEqual([13, '']);
+    expect(stderr).toMatch(
+      /^onewait: the process ends, for nothing can wake who is left: 1 task: 1 suspended\nrun\n└─ main#1 {2}suspended on a promise that is not onewait's\n/m,
+    );
   });
 
-  test('ends although tasks wait for each other', async () => {
+  test('ends although tasks wait for each other, and says so once', async () => {
     const child = script(
-      'await run(function* () { const a = spawn(() => b.join()); const b = spawn(() => a.join()); yield* a; });',
+      `process.once('beforeExit', () => setImmediate(() => {}));
+      await run(function* () {
+        const a = spawn(() => b.join(), { name: 'a' });
+        const b = spawn(() => a.join(), { name: 'b' });
+        yield* a;
+      });`,
     );
-    expect(await child.end()).toMatchObject({ code: 13 });
+    const { code, stderr } = await child.end();
+    expect(code).toBe(13);
+    expect(stderr.match(/onewait: the process ends/g)).toHaveLength(1);
+    for (const line of ['main#1  suspended on a#2', 'a#2  suspended on b#3', 'b#3  suspended on a#2'])
+      expect(stderr).toContain(line);
+  });
+
+  test.each([
+    ['is not awaited and has ended', 'run(function* () { yield* sleep(1); });', 0],
+    [
+      'is ended by process.exit()',
+      'await run(() => { setTimeout(() => process.exit(3), 1); return new Promise(() => {}); });',
+      3,
+    ],
+    [
+      'goes on after all, when Node has had nothing to do',
+      "let wake; process.once('beforeExit', () => setTimeout(wake, 1)); await run(() => new Promise((resolve) => { wake = resolve; }));",
+      0,
+    ],
+  ])('says nothing of a run that %s', async (_what, source, code) => {
+    expect(await script(source).end()).toMatchObject({ code, stdout: '', stderr: '' });
   });
 
   test('ends with 1 and the stack when run() fails and nobody handles it', async () => {

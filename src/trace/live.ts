@@ -14,7 +14,7 @@
 // - The main thread's socket is PATH, that of a worker PATH.workerN; where another process listens already, whose
 //   child this may be, '.PID' is added. `runBlocking` has none: nothing of Node runs meanwhile, so nobody would answer.
 
-import { unlinkSync, writeSync } from 'node:fs';
+import { unlinkSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { constants } from 'node:os';
 import { isMainThread, threadId } from 'node:worker_threads';
@@ -26,7 +26,7 @@ import { printable } from './names.ts';
 import { HEADER_BYTES, Kind, MAGIC, RECORD_BYTES, VERSION } from './record.ts';
 import { activeRecording, type Recording, recordLive } from './recorder.ts';
 import { observe } from './tracer.ts';
-import { describer, taskTree } from './tree.ts';
+import { describer, printTree, taskTree } from './tree.ts';
 
 /** Records in one answer: 2.4 MB, copied in about a millisecond. */
 const MOST_RECORDS = 50_000;
@@ -75,16 +75,11 @@ export function lookAsAsked(): void {
   const { ONEWAIT_TRACE_LISTEN: path, ONEWAIT_TRACE_TREE: tree } = process.env;
   if (path) listen(isMainThread ? path : `${path}.worker${threadId}`);
   // Signals are the main thread's. It stays: without a listener the signal would end the process.
-  if (tree && tree !== '0' && isMainThread) process.on('SIGUSR1', printTree);
+  if (tree && tree !== '0' && isMainThread) process.on('SIGUSR1', onSignal);
 }
 
-function printTree(): void {
-  let rest: Uint8Array = Buffer.from(`onewait: pid ${process.pid}, ${taskTree(getLoop()).join('\n')}\n`);
-  try {
-    while (rest.length > 0) rest = rest.subarray(writeSync(2, rest));
-  } catch {
-    // Nobody listens, or a pipe is full: a program must not wait for who looks on.
-  }
+function onSignal(): void {
+  printTree(`pid ${process.pid}, `, getLoop());
 }
 
 const lookers = new Set<Looker>();

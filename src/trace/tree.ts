@@ -3,6 +3,7 @@
 // It looks and changes nothing, and its size is bounded by how much there is to tell: of siblings that differ in numbers only, a few are shown and
 // the rest are counted, and so is what lies very deep. Descriptors are looked up for lines that are shown, not for 5,000 that are not.
 
+import { writeSync } from 'node:fs';
 import type { Loop } from '../loop.ts';
 import type { Task } from '../task.ts';
 import { descriptorName } from './descriptor-name.ts';
@@ -29,6 +30,16 @@ export function taskTree(loop: Loop | null): string[] {
   // Code of Node's own may await what is ours.
   if (loop.guest.waitingFor !== null) lines.push(`node  ${describe(loop.guest)}`);
   return lines;
+}
+
+/** Prints it on standard error. */
+export function printTree(heading: string, loop: Loop | null): void {
+  let rest: Uint8Array = Buffer.from(`onewait: ${heading}${taskTree(loop).join('\n')}\n`);
+  try {
+    while (rest.length > 0) rest = rest.subarray(writeSync(2, rest));
+  } catch {
+    // Nobody listens, or a pipe is full: a program must not wait for who looks on.
+  }
 }
 
 /** Says what a task does: 'suspended on fd 22 IN, tcp 127.0.0.1:33678'. */
