@@ -305,7 +305,7 @@ Napi::Value to_object(Napi::Env env, const SocketAddress& address) {
   const Address formatted = address.format();
   Napi::Object object = Napi::Object::New(env);
   object.Set("address", formatted.host);
-  object.Set("family", formatted.family == 6 ? "IPv6" : "IPv4");
+  object.Set("family", formatted.family);
   object.Set("port", formatted.port);
   return object;
 }
@@ -480,13 +480,28 @@ Napi::Value socket_name(const Napi::CallbackInfo& info) {
   return result < 0 ? number(info.Env(), result) : to_object(info.Env(), address);
 }
 
-/** listenLocal(path): a descriptor, or -errno. */
+/** listenLocal(path, backlog, mode, borrowed): a descriptor, or -errno. One that is borrowed is Node's to close, and nothing that a trace tells of. */
 Napi::Value listen_local(const Napi::CallbackInfo& info) {
   Args args(info);
-  const std::string path = args.c_string(0, "path");
+  const std::string path = args.socket_path(0, "path");
+  const int backlog = args.integer(1, "backlog");
+  const auto mode = static_cast<mode_t>(args.integer(2, "mode", 0, 0777));
+  const bool borrowed = args.boolean(3);
   if (!args.ok()) return {};
-  // Not `opened`: Node's net takes it over, and closes it.
-  return number(info.Env(), local_listen(path));
+  SocketAddress address;
+  if (!address.parse_local(path)) return number(info.Env(), path.empty() ? -ENOENT : -ENAMETOOLONG);
+  if (borrowed) return number(info.Env(), local_listen(nullptr, address, backlog, mode));
+  return opened(info.Env(), local_listen(trace_of(info.Env()), address, backlog, mode));
+}
+
+/** connectLocal(path): a descriptor, or -errno. */
+Napi::Value connect_local(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const std::string path = args.socket_path(0, "path");
+  if (!args.ok()) return {};
+  SocketAddress address;
+  if (!address.parse_local(path)) return number(info.Env(), path.empty() ? -ENOENT : -ENAMETOOLONG);
+  return opened(info.Env(), local_connect(trace_of(info.Env()), address));
 }
 
 /** traceOpen(path, records, flight, thread, payload): 0, or -errno. An empty path needs `flight`. */
@@ -612,7 +627,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   const std::pair<const char*, Napi::Value (*)(const Napi::CallbackInfo&)> functions[] = {
       {"listen", listen}, {"connect", connect}, {"accept", accept}, {"recv", recv}, {"send", send}, {"read", read}, {"write", write},
       {"shutdown", shutdown}, {"close", close},
-      {"openSpare", open_spare}, {"socketError", socket_error}, {"socketName", socket_name}, {"listenLocal", listen_local}, {"traceOpen", trace_open},
+      {"openSpare", open_spare}, {"socketError", socket_error}, {"socketName", socket_name}, {"listenLocal", listen_local}, {"connectLocal", connect_local}, {"traceOpen", trace_open},
       {"traceMemory", trace_memory}, {"traceClose", trace_close}, {"traceDump", trace_dump}, {"traceRoom", trace_room}, {"traceText", trace_text}, {"watch", watch}, {"unwatch", unwatch},
   };
   for (const auto& [name, function] : functions) exports.Set(name, Napi::Function::New(env, function, name));

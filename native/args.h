@@ -63,6 +63,12 @@ class Args {
     return value;
   }
 
+  /** A path, or a name that begins with a NUL and may contain more (unix(7)). */
+  std::string socket_path(size_t index, const char* name) {
+    const std::string value = string(index, name);
+    return value.empty() || value[0] != '\0' ? c_string(index, name) : value;
+  }
+
   /** Whatever it is; false where an exception is pending, with which nothing can be converted. */
   bool boolean(size_t index) { return ok_ && info_[index].ToBoolean().Value(); }
 

@@ -7,7 +7,9 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <charconv>
+#include <cstddef>
 #include <cstring>
 #include <utility>
 
@@ -28,8 +30,11 @@ int64_t traced(Trace* trace, Syscall name, int fd, int64_t asked, Call call) {
 bool set_option(int fd, int level, int option, int value) { return ::setsockopt(fd, level, option, &value, sizeof value) == 0; }
 
 int64_t new_socket(Trace* trace, int family) {
-  return traced(trace, Syscall::kSocket, -1, 0, [&] { return ::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP); });
+  const int protocol = family == AF_UNIX ? 0 : IPPROTO_TCP;
+  return traced(trace, Syscall::kSocket, -1, 0, [&] { return ::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol); });
 }
+
+const sockaddr* name_of(const SocketAddress& address) { return reinterpret_cast<const sockaddr*>(&address.storage); }
 
 /** Closes a socket that is of no use after all. Returns `error`. */
 int discard(Trace* trace, Fd socket, int64_t error) {
@@ -64,12 +69,24 @@ bool SocketAddress::parse(const std::string& host, int port) {
   return true;
 }
 
+bool SocketAddress::parse_local(const std::string& path) {
+  storage = {};
+  auto* local = reinterpret_cast<sockaddr_un*>(&storage);
+  const bool is_file = !path.empty() && path[0] != '\0';
+  // A file's path ends with a NUL, a name without a file with the address.
+  if (path.empty() || path.size() + (is_file ? 1 : 0) > sizeof local->sun_path) return false;
+  local->sun_family = AF_UNIX;
+  std::memcpy(local->sun_path, path.data(), path.size());
+  length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + (is_file ? 1 : 0));
+  return true;
+}
+
 Address SocketAddress::format() const {
   char text[INET6_ADDRSTRLEN] = "";
   if (storage.ss_family == AF_INET) {
     const auto* v4 = reinterpret_cast<const sockaddr_in*>(&storage);
     ::inet_ntop(AF_INET, &v4->sin_addr, text, sizeof text);
-    return {text, 4, ntohs(v4->sin_port)};
+    return {text, "IPv4", ntohs(v4->sin_port)};
   }
   if (storage.ss_family == AF_INET6) {
     const auto* v6 = reinterpret_cast<const sockaddr_in6*>(&storage);
@@ -77,7 +94,13 @@ Address SocketAddress::format() const {
     std::string host = text;
     char name[IF_NAMESIZE];
     if (v6->sin6_scope_id != 0 && ::if_indextoname(v6->sin6_scope_id, name)) host += std::string("%") + name;
-    return {host, 6, ntohs(v6->sin6_port)};
+    return {host, "IPv6", ntohs(v6->sin6_port)};
+  }
+  if (storage.ss_family == AF_UNIX) {
+    const auto* local = reinterpret_cast<const sockaddr_un*>(&storage);
+    const size_t size = length - std::min<size_t>(length, offsetof(sockaddr_un, sun_path));
+    const bool is_file = size > 0 && local->sun_path[0] != '\0';
+    return {std::string(local->sun_path, is_file ? ::strnlen(local->sun_path, size) : size), "Unix", 0};
   }
   return {};
 }
@@ -90,8 +113,7 @@ int tcp_listen(Trace* trace, const SocketAddress& address, int backlog, bool reu
   bool ok = set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1) && set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
   if (ok && reuse_port) ok = set_option(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1);
   if (!ok) return discard(trace, std::move(fd), outcome(-1));
-  const auto* name = reinterpret_cast<const sockaddr*>(&address.storage);
-  int64_t result = traced(trace, Syscall::kBind, fd.get(), 0, [&] { return ::bind(fd.get(), name, address.length); });
+  int64_t result = traced(trace, Syscall::kBind, fd.get(), 0, [&] { return ::bind(fd.get(), name_of(address), address.length); });
   if (result == 0) result = traced(trace, Syscall::kListen, fd.get(), backlog, [&] { return ::listen(fd.get(), backlog); });
   return result < 0 ? discard(trace, std::move(fd), result) : fd.release();
 }
@@ -112,7 +134,7 @@ int tcp_connect(Trace* trace, const SocketAddress& address) {
   if (fd.get() < 0) return fd.release();
   if (!set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1)) return discard(trace, std::move(fd), outcome(-1));
   const int64_t result = traced(trace, Syscall::kConnect, fd.get(), 0,
-                                [&] { return ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length); });
+                                [&] { return ::connect(fd.get(), name_of(address), address.length); });
   // EINTR: the attempt goes on by itself (connect(2)).
   return result == 0 || result == -EINPROGRESS || result == -EINTR ? fd.release() : discard(trace, std::move(fd), result);
 }
@@ -132,39 +154,52 @@ int socket_name(int fd, bool peer, SocketAddress* address) {
 namespace {
 
 /** What is in the way of `address`: 0 when that was the socket file of somebody who is gone, and is gone too now. */
-int64_t clear_stale(const sockaddr_un& address) {
+int64_t clear_stale(const SocketAddress& address) {
+  const char* path = reinterpret_cast<const sockaddr_un*>(&address.storage)->sun_path;
+  if (path[0] == '\0') return -EADDRINUSE;
   struct stat status;
-  if (::lstat(address.sun_path, &status) < 0) return errno == ENOENT ? 0 : outcome(-1);
+  if (::lstat(path, &status) < 0) return errno == ENOENT ? 0 : outcome(-1);
   if (!S_ISSOCK(status.st_mode)) return -ENOTSOCK;
-  const Fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const Fd probe(static_cast<int>(new_socket(nullptr, AF_UNIX)));
   if (probe.get() < 0) return outcome(-1);
-  const int64_t result = outcome(::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address));
+  const int64_t result = outcome(::connect(probe.get(), name_of(address), address.length));
   // EAGAIN: so many wait to be accepted that somebody listens indeed.
   if (result == 0 || result == -EAGAIN) return -EADDRINUSE;
   if (result != -ECONNREFUSED) return result;
-  return outcome(::unlink(address.sun_path));
+  return outcome(::unlink(path));
 }
 
 }  // namespace
 
-int local_listen(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.empty()) return -ENOENT;
-  if (path.size() >= sizeof address.sun_path) return -ENAMETOOLONG;
-  std::memcpy(address.sun_path, path.data(), path.size());
-  const auto* name = reinterpret_cast<const sockaddr*>(&address);
-  Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  // The mode of the socket becomes that of the file (unix_bind in the kernel): there is no moment at which others may connect, and no umask
-  // to be changed, which would be that of all threads.
-  if (fd.get() < 0 || ::fchmod(fd.get(), 0600) < 0) return static_cast<int>(outcome(-1));
-  int64_t result = outcome(::bind(fd.get(), name, sizeof address));
+int local_listen(Trace* trace, const SocketAddress& address, int backlog, mode_t mode) {
+  Fd fd(static_cast<int>(new_socket(trace, AF_UNIX)));
+  if (fd.get() < 0) return fd.release();
+  // The mode of the socket becomes that of the file, less the umask (unix_bind in the kernel): there is no moment at which others may connect.
+  if (::fchmod(fd.get(), mode) < 0) return discard(trace, std::move(fd), outcome(-1));
+  const auto bind = [&] {
+    return traced(trace, Syscall::kBind, fd.get(), 0, [&] { return ::bind(fd.get(), name_of(address), address.length); });
+  };
+  int64_t result = bind();
   if (result == -EADDRINUSE) {
     result = clear_stale(address);
-    if (result == 0) result = outcome(::bind(fd.get(), name, sizeof address));
+    if (result == 0) result = bind();
   }
-  if (result == 0) result = outcome(::listen(fd.get(), 16));
-  return static_cast<int>(result < 0 ? result : fd.release());
+  if (result < 0) return discard(trace, std::move(fd), result);
+  // Nobody can connect before it listens.
+  const char* path = reinterpret_cast<const sockaddr_un*>(&address.storage)->sun_path;
+  if (path[0] != '\0') result = outcome(::chmod(path, mode));
+  if (result == 0) result = traced(trace, Syscall::kListen, fd.get(), backlog, [&] { return ::listen(fd.get(), backlog); });
+  return result < 0 ? discard(trace, std::move(fd), result) : fd.release();
+}
+
+int local_connect(Trace* trace, const SocketAddress& address) {
+  Fd fd(static_cast<int>(new_socket(trace, AF_UNIX)));
+  if (fd.get() < 0) return fd.release();
+  int64_t result;
+  do {
+    result = traced(trace, Syscall::kConnect, fd.get(), 0, [&] { return ::connect(fd.get(), name_of(address), address.length); });
+  } while (result == -EINTR);
+  return result < 0 ? discard(trace, std::move(fd), result) : fd.release();
 }
 
 }  // namespace onewait

@@ -7,6 +7,7 @@ export type { OperationIterator } from './io/iterate.ts';
 export type { Listener } from './io/listener.ts';
 export type { Stream } from './io/stream.ts';
 export { type ConnectOptions, type ListenOptions, tcp } from './io/tcp.ts';
+export { type UnixConnectOptions, type UnixListenOptions, unix } from './io/unix.ts';
 export type { SocketAddress } from './native.ts';
 export type { Coroutine, Operation, Trap } from './operation.ts';
 export { type RunOptions, run, runBlocking, spawn } from './run.ts';

@@ -39,8 +39,10 @@ export interface NativeBlockingThreads {
 }
 
 export interface SocketAddress {
+  /** An IP address; the path of a Unix socket, '' of one that has none. */
   address: string;
-  family: 'IPv4' | 'IPv6';
+  family: 'IPv4' | 'IPv6' | 'Unix';
+  /** 0 of a Unix socket. */
   port: number;
 }
 
@@ -64,7 +66,9 @@ interface Native {
   openSpare(): number;
   socketError(fd: number): number;
   socketName(fd: number, peer: boolean): SocketAddress | number;
-  listenLocal(path: string): number;
+  /** `borrowed`: it is Node's to close. */
+  listenLocal(path: string, backlog: number, mode: number, borrowed?: boolean): number;
+  connectLocal(path: string): number;
   traceOpen(path: string, records: number, flight: boolean, thread: number, payload: number): number;
   traceMemory(): ArrayBuffer | null;
   traceClose(): number;

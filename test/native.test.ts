@@ -109,6 +109,7 @@ describe('functions', () => {
       'accept',
       'close',
       'connect',
+      'connectLocal',
       'isAwaited',
       'listen',
       'listenLocal',

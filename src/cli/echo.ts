@@ -3,7 +3,7 @@
 
 import { announce } from '../article/terminal.ts';
 import type { PollerName } from '../driver.ts';
-import { type Coroutine, type Listener, type Stream, spawn, tcp } from '../index.ts';
+import { type Coroutine, type Listener, type Stream, spawn, tcp, unix } from '../index.ts';
 import { runUntilSignal } from './signals.ts';
 
 function* echo(conn: Stream): Coroutine<void> {
@@ -41,16 +41,18 @@ export interface EchoOptions {
   style: 'yield' | 'await';
   poller: PollerName;
   reusePort?: boolean | undefined;
+  path?: string | undefined;
   trace?: string | undefined;
 }
 
 /** Serves until SIGINT or SIGTERM. Returns the signal's exit code. */
 export function echoServer(options: EchoOptions): Promise<number> {
-  const { port, host, poller, reusePort, trace } = options;
+  const { port, host, poller, reusePort, path, trace } = options;
   const main = function* (stop: AbortSignal): Coroutine<void> {
-    const listener = yield* tcp.listen({ host, port, reusePort });
+    const listener = yield* path === undefined ? tcp.listen({ host, port, reusePort }) : unix.listen({ path });
     const server = spawn(options.style === 'yield' ? serve(listener) : () => serveAsync(listener), { name: 'accept' });
-    announce(`listening on ${listener.address.address}:${listener.address.port}`);
+    const { address } = listener;
+    announce(`listening on ${address.address}${path === undefined ? `:${address.port}` : ''}`);
     try {
       yield* server.join({ signal: stop });
     } finally {

@@ -49,7 +49,7 @@ const program = new Command('onewait')
 
 program
   .command('echo')
-  .description('Serves TCP echo (RFC 862) until SIGINT or SIGTERM.')
+  .description('Serves echo (RFC 862) until SIGINT or SIGTERM.')
   .addOption(new Option('--port <n>', 'port to listen on; 0 lets the kernel choose').default(7).argParser(port))
   .option('--host <host>', 'address or name to listen on', '127.0.0.1')
   .addOption(
@@ -60,6 +60,7 @@ program
     '--reuse-port',
     'share the port with other processes that do so, and its connections with them (SO_REUSEPORT)',
   )
+  .addOption(new Option('--path <path>', 'listen on a Unix socket instead').conflicts(['port', 'host', 'reusePort']))
   .option('--trace <file>', 'record what happens to descriptors and tasks')
   .action(async (options) => {
     try {

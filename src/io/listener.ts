@@ -76,13 +76,15 @@ class Accept extends Trap<Stream> {
   }
 }
 
-/** A listening stream socket. Made by `tcp.listen`. */
+/** A listening stream socket. Made by `tcp.listen` and `unix.listen`. */
 export class Listener extends Descriptor {
-  /** Where it listens: { address, family, port }. */
+  /** Where it listens: { address, family, port }; of a Unix socket `address` is the path. */
   readonly address: SocketAddress;
 
   private readonly loop: Loop;
   private readonly highWaterMark: number;
+  /** Called when it is closed. */
+  private readonly cleanUp: (() => void) | undefined;
   private readonly acceptors: Accept[] = [];
   private readonly pause: Timer;
   private spare: number;
@@ -92,11 +94,12 @@ export class Listener extends Descriptor {
   private exhausted = false;
 
   /** @internal */
-  constructor(loop: Loop, fd: number, address: SocketAddress, highWaterMark: number) {
+  constructor(loop: Loop, fd: number, address: SocketAddress, highWaterMark: number, cleanUp?: () => void) {
     super(fd);
     this.loop = loop;
     this.address = address;
     this.highWaterMark = highWaterMark;
+    this.cleanUp = cleanUp;
     loop.attach(this);
     this.spare = native.openSpare();
     const expire = (): void => {
@@ -134,6 +137,7 @@ export class Listener extends Descriptor {
 
   private end(): void {
     this.closed = true;
+    this.cleanUp?.();
     this.resume();
     for (const accept of this.acceptors.splice(0)) accept.fail(new ClosedError('the listener was closed'));
     if (this.spare >= 0) native.close(this.spare);

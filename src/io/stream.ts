@@ -27,7 +27,7 @@ import { Flush, Outgoing, Write, writeOf } from './writes.ts';
 export const HIGH_WATER_MARK: number = 64 * 1024;
 const DEFAULT_LINE_LIMIT = 64 * 1024;
 
-/** A connected stream socket. Made by `tcp.connect` and `Listener.accept`. */
+/** A connected stream socket. Made by `tcp.connect`, `unix.connect` and `Listener.accept`. */
 export class Stream extends Descriptor {
   /** @internal */
   readonly loop: Loop;

@@ -13,30 +13,24 @@ import type { Task } from '../task.ts';
 import { OpenKind } from '../trace/record.ts';
 import { integer, signalOf, type WaitOptions } from '../validate.ts';
 import { Listener } from './listener.ts';
-import { HIGH_WATER_MARK, Stream } from './stream.ts';
+import { type BacklogOption, backlogOf, highWaterMarkOf, type StreamOptions } from './options.ts';
+import { Stream } from './stream.ts';
 
-const DEFAULT_BACKLOG = 4096;
 const MAX_PORT = 65535;
 
-export interface ListenOptions {
+export interface ListenOptions extends StreamOptions, BacklogOption {
   /** A name, or an IPv4 or IPv6 address. The loopback by default: who wants the world says so ('0.0.0.0', '::'). */
   host?: string | undefined;
   /** 0, the default, lets the kernel choose; see the listener's `address`. */
   port?: number | undefined;
-  /** Connections that the kernel holds until they are accepted; it has a limit of its own (net.core.somaxconn). */
-  backlog?: number | undefined;
   /** Lets several sockets listen on the port, and the kernel share connections out among them (SO_REUSEPORT, socket(7)). */
   reusePort?: boolean | undefined;
-  /** Bytes that a connection may queue before its writer waits. 64 KiB by default. */
-  highWaterMark?: number | undefined;
 }
 
-export interface ConnectOptions extends WaitOptions {
+export interface ConnectOptions extends WaitOptions, StreamOptions {
   /** A name, or an IPv4 or IPv6 address. */
   host?: string | undefined;
   port: number;
-  /** Bytes that may be queued before the writer waits. 64 KiB by default. */
-  highWaterMark?: number | undefined;
 }
 
 function hostOf(host: unknown): string {
@@ -45,14 +39,10 @@ function hostOf(host: unknown): string {
   throw new TypeError(`host must be a name or an address, and is ${String(host)}`);
 }
 
-function highWaterMarkOf(options: { highWaterMark?: number | undefined }): number {
-  return integer(options.highWaterMark ?? HIGH_WATER_MARK, 'highWaterMark', 1);
-}
-
 function listen(options: ListenOptions = {}): Operation<Listener> {
   const host = hostOf(options.host);
   const port = integer(options.port ?? 0, 'port', 0, MAX_PORT);
-  const backlog = integer(options.backlog ?? DEFAULT_BACKLOG, 'backlog', 0, 0x7fffffff);
+  const backlog = backlogOf(options);
   const highWaterMark = highWaterMarkOf(options);
   return compose('listen', () => listening(host, port, backlog, options.reusePort === true, highWaterMark));
 }

@@ -1,7 +1,7 @@
-// What a descriptor is, for people: 'tcp 127.0.0.1:41514', 'tcp listening on 127.0.0.1:7000', 'stdin (pipe)', 'file /tmp/x'.
+// What a descriptor is, for people: 'tcp 127.0.0.1:41514', 'tcp listening on 127.0.0.1:7000', 'unix /run/x', 'stdin (pipe)', 'file /tmp/x'.
 
 import { readlinkSync } from 'node:fs';
-import { native, type SocketAddress } from '../native.ts';
+import { native } from '../native.ts';
 
 const STANDARD = ['stdin', 'stdout', 'stderr'];
 
@@ -9,6 +9,8 @@ const STANDARD = ['stdin', 'stdout', 'stderr'];
 export function descriptorName(fd: number, listens: boolean): string {
   const address = socketAddress(fd, !listens);
   if (address !== null) return `tcp ${listens ? 'listening on ' : ''}${address}`;
+  const path = localPath(fd);
+  if (path !== null) return `unix ${listens ? 'listening on ' : ''}${path}`;
   const kind = kindOf(fd);
   return STANDARD[fd] === undefined ? kind : `${STANDARD[fd]} (${kind})`;
 }
@@ -30,6 +32,16 @@ function kindOf(fd: number): string {
 export function socketAddress(fd: number, peer: boolean): string | null {
   const name = native.socketName(fd, peer);
   if (typeof name === 'number' || name.port === 0) return null;
-  const { address, family, port } = name as SocketAddress;
+  const { address, family, port } = name;
   return family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+/** The path of a Unix socket: one end of a connection has it. '@name' where there is no file, as ss(8) writes it; null where there is none. */
+function localPath(fd: number): string | null {
+  for (const peer of [false, true]) {
+    const name = native.socketName(fd, peer);
+    if (typeof name === 'object' && name.family === 'Unix' && name.address !== '')
+      return name.address.replace(/^\0/, '@');
+  }
+  return null;
 }

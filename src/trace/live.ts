@@ -57,6 +57,9 @@ export interface About {
   bytes: number;
 }
 
+/** Those who look on are few, and of the same user. */
+const BACKLOG = 16;
+const MODE = 0o600;
 const NOT_LISTENING: Record<string, string> = {
   ENOTSOCK: 'it exists, and is no socket',
   ENAMETOOLONG: 'the name of a socket has at most 107 bytes',
@@ -86,11 +89,11 @@ const lookers = new Set<Looker>();
 
 function listen(asked: string): void {
   let path = asked;
-  let fd = native.listenLocal(path);
+  let fd = native.listenLocal(path, BACKLOG, MODE, true);
   if (fd === -constants.errno.EADDRINUSE) {
     // A program that has inherited the name, from one that listens there, takes another.
     path = `${asked}.${process.pid}`;
-    fd = native.listenLocal(path);
+    fd = native.listenLocal(path, BACKLOG, MODE, true);
   }
   if (fd < 0) {
     const error = systemError('listen', fd);
