@@ -6,7 +6,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Child, descriptors, echoServer, needs, residentBytes, script, socketCount } from './processes.ts';
+import { Child, descriptors, echoServer, needs, onewait, residentBytes, script, socketCount } from './processes.ts';
 import { until } from './until.ts';
 
 const MIB = 1024 * 1024;
@@ -122,6 +122,35 @@ describe.each(['yield', 'await'])('100 MiB through the echo server (%s)', (style
     expect(String(await new Promise((resolve) => other.once('data', resolve)))).toBe('served');
     other.destroy();
     socket.destroy();
+  });
+
+  test('do not make the server grow while two hundred clients send and none reads, and reach all of them when they do', async () => {
+    const path = join(folder, `socket-${style}`);
+    const child = onewait(['echo', '--path', path, '--style', style]);
+    await child.says(/listening/);
+    const before = residentBytes(child.pid);
+    const block = Buffer.alloc(4 * MIB, 'abcdefghijklmno');
+    const sockets = Array.from({ length: 200 }, () => connect(path).pause());
+    for (const socket of sockets) socket.end(block);
+    await until('all are stuck', () => sockets.every(({ bytesWritten }) => bytesWritten > 0));
+    await child.sleeps();
+    expect(sockets.filter(({ writableLength }) => writableLength > 0)).toHaveLength(200);
+    // In each what waits to be sent, and a chunk: 25 MiB; V8's young generation and the heap are the rest. Unbounded it would be 700.
+    expect(residentBytes(child.pid) - before).toBeLessThan(150 * MIB);
+    const other = connect(path);
+    other.write('served');
+    expect(String(await new Promise((resolve) => other.once('data', resolve)))).toBe('served');
+    other.destroy();
+    const received = sockets.map(async (socket) => {
+      let at = 0;
+      for await (const data of socket) {
+        expect((data as Buffer).equals(block.subarray(at, at + (data as Buffer).length))).toBe(true);
+        at += (data as Buffer).length;
+      }
+      return at;
+    });
+    expect(new Set(await Promise.all(received))).toEqual(new Set([block.length]));
+    expect(child.stderr).toBe('');
   });
 
   test('leave no descriptor behind when the clients are killed in the middle', async () => {

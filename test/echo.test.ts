@@ -29,11 +29,13 @@ describe.each(['yield', 'await'])('in %s style', (style) => {
   });
 
   test.each([
-    ['SIGINT', 130],
-    ['SIGTERM', 143],
-  ] as const)('ends on %s with code %i, whatever it is doing', async (signal, code) => {
+    ['SIGINT', 130, 'epoll'],
+    ['SIGTERM', 143, 'epoll'],
+    ['SIGINT', 130, 'poll'],
+    ['SIGINT', 130, 'select'],
+  ] as const)('ends on %s with code %i, whatever it is doing (%s)', async (signal, code, poller) => {
     for (const busy of [false, true]) {
-      const { child, port } = await echoServer('--style', style);
+      const { child, port } = await echoServer('--style', style, '--poller', poller);
       const sockets = Array.from({ length: busy ? 20 : 0 }, () => connect(port, '127.0.0.1').on('error', () => {}));
       for (const socket of sockets) socket.on('data', (data) => socket.write(data)).write(Buffer.alloc(1000));
       await Promise.all(sockets.map((socket) => new Promise((resolve) => socket.once('data', resolve))));
