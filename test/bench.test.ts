@@ -79,17 +79,17 @@ describe('a stage', () => {
 });
 
 /** The command lines of live processes that mention the folder of this test's programs. */
-function childrenLeft(): string[] {
+function childrenLeft(): Array<{ pid: number; line: string }> {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map((pid) => {
       try {
-        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+        return { pid: Number(pid), line: readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ') };
       } catch {
-        return ''; // It ended meanwhile.
+        return { pid: 0, line: '' }; // It ended meanwhile.
       }
     })
-    .filter((line) => line.includes(programs) && !line.includes(main));
+    .filter(({ line }) => line.includes(programs) && !line.includes(main));
 }
 
 const bench = (...args: string[]): Child =>
@@ -279,6 +279,23 @@ describe('command', () => {
     const written = JSON.parse(readFileSync(file, 'utf8')) as Report;
     expect(written.complete).toBe(false);
     expect(written.results[0]).toMatchObject({ valid: false, whyInvalid: 'interrupted' });
+    expect(childrenLeft()).toEqual([]);
+  });
+
+  test('when the load generator is killed says so, marks its result and exits with 1', async () => {
+    const file = join(programs, 'killed.json');
+    const args = ['--connections', '8', '--seconds', '60', '--rounds', '1', '--json', file];
+    const child = bench('--servers', 'raw-epoll', ...args);
+    const generator = await until('it generates load', () =>
+      childrenLeft().find(({ line }) => line.includes('/loadgen ') && line.includes('--connections 8')),
+    );
+    process.kill(generator.pid, 'SIGKILL');
+    const ended = await child.ended;
+    expect(ended.code).toBe(1);
+    expect(ended.stderr).toContain('raw-epoll: the load generator gave up (SIGKILL)');
+    const written = JSON.parse(readFileSync(file, 'utf8')) as Report;
+    expect(written.complete).toBe(false);
+    expect(written.results[0]).toMatchObject({ valid: false });
     expect(childrenLeft()).toEqual([]);
   });
 
