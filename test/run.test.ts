@@ -1,5 +1,6 @@
 // Who drives the loop: Node, or the call itself.
 
+import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
@@ -510,6 +511,28 @@ describe('the process', () => {
     expect({ code, stdout }).toEqual({ code: 0, stdout: 'over\n' });
     expect(stderr).toContain('[ONEWAIT_UNUSED_OPERATION] Warning: main#');
   });
+
+  test.skipIf(spawnSync('unshare', ['-T', '--monotonic', '1', 'true']).status !== 0)(
+    'sleeps no shorter, and no longer, on a machine that has been up for a hundred years',
+    async () => {
+      const child = script(
+        `const slept = [];
+        const nap = function* (ms) { const from = performance.now(); yield* sleep(ms); slept.push(performance.now() - from >= ms); };
+        await run(function* () {
+          yield* all([nap(0), nap(0.5), nap(20)]);
+          try { yield* timeout(5, sleep(1e9)); } catch ({ code }) { console.log(code); }
+        });
+        runBlocking(() => nap(3));
+        console.log(process.hrtime()[0] > 3e9, slept.join());`,
+        { wrap: ['unshare', '-T', '--monotonic', `${100 * 365 * 86_400}`] },
+      );
+      expect(await child.end()).toMatchObject({
+        code: 0,
+        stdout: 'ERR_TIMEOUT\ntrue true,true,true,true\n',
+        stderr: '',
+      });
+    },
+  );
 
   test('does next to nothing while everything is suspended', async () => {
     const trace = join(folder(), 'trace');
