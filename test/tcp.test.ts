@@ -1,5 +1,6 @@
 // tcp.listen and tcp.connect: addresses, names, options, and the errors of the system as Node's users know them.
 
+import { spawnSync } from 'node:child_process';
 import { lookup } from 'node:dns/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -170,6 +171,35 @@ describe('a connection', () => {
 });
 
 describe('an error of the system', () => {
+  test.skipIf(spawnSync('unshare', ['-n', 'true']).status !== 0)(
+    'is ENETUNREACH where no way leads, and ETIMEDOUT where nobody answers',
+    async () => {
+      needs('ip');
+      const child = script(
+        `import { execFileSync } from 'node:child_process';
+        import { writeFileSync } from 'node:fs';
+        const outcome = function* (connecting) {
+          try { yield* connecting; return 'connected'; } catch ({ syscall, code, address, port }) { return [syscall, code, address, port].join(' '); }
+        };
+        await run(function* () {
+          console.log(yield* outcome(tcp.connect({ host: '192.0.2.1', port: 9 })));
+          execFileSync('ip', ['link', 'set', 'lo', 'up']);
+          writeFileSync('/proc/sys/net/ipv4/tcp_syn_retries', '1');
+          // One may wait to be accepted, and the kernel drops what the others send.
+          const { address: { port } } = yield* tcp.listen({ backlog: 0, port: 7000 });
+          const outcomes = yield* all(Array.from({ length: 4 }, () => outcome(tcp.connect({ port }))));
+          console.log([...new Set(outcomes)].sort().join(', '));
+        });`,
+        { wrap: ['unshare', '-n'] },
+      );
+      expect(await child.end()).toMatchObject({
+        code: 0,
+        stdout: 'connect ENETUNREACH 192.0.2.1 9\nconnect ETIMEDOUT 127.0.0.1 7000, connected\n',
+        stderr: '',
+      });
+    },
+  );
+
   both('is ECONNREFUSED where nobody listens', function* () {
     const port = yield* on(closedPort());
     const before = descriptors().size;
