@@ -315,17 +315,21 @@ describe('runBlocking', () => {
   });
 
   test('serves tasks side by side', () => {
-    const log: string[] = [];
+    const log: number[] = [];
+    const ends = [pipe(), pipe(), pipe()];
     runBlocking(function* () {
-      const tasks = [3, 1, 2].map((ms) =>
+      const tasks = ends.map(({ reader }, i) =>
         spawn(function* () {
-          yield* sleep(ms * 3);
-          log.push(`${ms}`);
+          yield* readable(reader);
+          log.push(i);
         }),
       );
-      for (const task of tasks) yield* task;
+      for (const i of [1, 2, 0]) {
+        ends[i]!.write();
+        yield* tasks[i]!;
+      }
     });
-    expect(log).toEqual(['1', '2', '3']);
+    expect(log).toEqual([1, 2, 0]);
   });
 
   test('of an async function is a TypeError that says why, whatever that does afterwards', async () => {
