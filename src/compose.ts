@@ -13,6 +13,7 @@ import {
   type Waiter,
 } from './operation.ts';
 import type { Task } from './task.ts';
+import { shownAs } from './util.ts';
 
 const NONE: readonly unknown[] = [];
 
@@ -36,7 +37,7 @@ function discard(operations: readonly unknown[]): void {
 }
 
 class Composite<T> implements Operation<T>, Discardable {
-  private readonly what: string;
+  readonly what: string;
   private readonly task: Task;
   private readonly parts: readonly unknown[];
   private steps: (() => Coroutine<T>) | null;
@@ -96,6 +97,8 @@ class Composite<T> implements Operation<T>, Discardable {
     return this.parts.length === 0 ? steps() : this.take(steps());
   }
 }
+
+shownAs(Composite, (composite) => `Operation ${composite.what}`);
 
 /** Steps a generator for somebody who awaits it. */
 class Drive<T> implements Waiter, Runnable {

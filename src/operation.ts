@@ -16,7 +16,7 @@ import type { Runnable } from './loop.ts';
 import { native } from './native.ts';
 import type { Task } from './task.ts';
 import type { Suspension } from './trace/observer.ts';
-import { nativeThen, SOON } from './util.ts';
+import { nativeThen, SOON, shownAs } from './util.ts';
 
 /** Something to wait for: `yield*` it in a generator, `await` it in an async function. Lazy, and good for one wait. */
 export interface Operation<T> extends PromiseLike<T> {
@@ -431,6 +431,8 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     if (this.waiter !== null) this.tell(this.waiter);
   }
 }
+
+shownAs(Trap, (trap) => `Operation ${trap.describe()}`);
 
 // On the prototype, where it takes no memory of each.
 Object.defineProperty(Trap.prototype, 'done', { value: false });

@@ -9,7 +9,7 @@ import { currentTask, getLoop, Identity, isRunning, isStepping, runAs, setSteppi
 import { Cancelled, OnewaitError } from './errors.ts';
 import type { Loop, Runnable } from './loop.ts';
 import { type Coroutine, type Operation, Trap, type Waiter } from './operation.ts';
-import { nativeThen, remove } from './util.ts';
+import { nativeThen, remove, shownAs } from './util.ts';
 import { signalOf } from './validate.ts';
 
 /** Operations in a row that a task may complete without waiting, before others get their turn. */
@@ -367,6 +367,8 @@ export class Task<T = unknown> extends Identity implements Operation<T>, Waiter,
     else join.fail(this.content);
   }
 }
+
+shownAs(Task, (task) => `Task ${task}, ${task.state}${task.waitingFor === null ? '' : ` on ${task.waitingFor}`}`);
 
 // V8 calls a promise's callbacks in the async context in which they were given, so two functions will do for all tasks. A pair of its own, with
 // what it closes over, would be 150 bytes of every connection. A `then` of somebody else's may call them in any context.

@@ -18,3 +18,12 @@ export function remove<T>(list: T[], item: T): void {
   const index = list.indexOf(item);
   if (index >= 0) list.splice(index, 1);
 }
+
+/** Says what `console.log` shows of the instances of a class. */
+export function shownAs<T>(type: { readonly prototype: T }, text: (instance: T) => string): void {
+  Object.defineProperty(type.prototype, inspect.custom, {
+    value(this: T): string {
+      return text(this);
+    },
+  });
+}

@@ -2,9 +2,11 @@
 
 import { readFile } from 'node:fs/promises';
 import { setImmediate as immediate } from 'node:timers/promises';
+import { inspect } from 'node:util';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { currentTask } from '../src/current.ts';
 import {
+  all,
   Cancelled,
   type Coroutine,
   type RunOptions,
@@ -18,9 +20,10 @@ import {
   type Task,
   yieldNow,
 } from '../src/index.ts';
+import { Channel, Event, Semaphore } from '../src/sync/index.ts';
 import { pipe, suspended, thrown } from './helpers.ts';
 import { simulate } from './simulated-driver.ts';
-import { both, on, type Scenario, type Style, thrownBy } from './styles.ts';
+import { both, on, pair, type Scenario, type Style, thrownBy } from './styles.ts';
 
 /** What is written to standard error until the test is finished. */
 function standardError(): string[] {
@@ -207,6 +210,31 @@ describe('state', () => {
     cancelled.cancel();
     expect(yield* thrownBy(() => cancelled)).toBeInstanceOf(Cancelled);
     expect(cancelled.state).toBe('cancelled');
+  });
+});
+
+describe('what console.log shows', () => {
+  both('is what it is, and not all that it is made of', function* (style) {
+    const [client, server, listener] = yield* pair();
+    const task = style.spawn(() => on(server.read()), 'reader');
+    yield* suspended(task);
+    const { number } = server;
+    const peer = `tcp 127.0.0.1:${client.localAddress!.port}`;
+    expect(inspect(server)).toBe(`Stream fd ${number}, ${peer}`);
+    expect(inspect(listener)).toBe(`Listener fd ${listener.fd}, tcp listening on 127.0.0.1:${listener.address.port}`);
+    expect(inspect(task)).toBe(`Task ${task}, suspended on fd ${number} IN`);
+    expect(inspect({ nested: [sleep(20)] })).toBe('{ nested: [ Operation 20 ms ] }');
+    expect(inspect(all([]))).toBe('Operation all');
+    expect(inspect([new Event(), new Semaphore(2), new Channel(0, { name: 'jobs' })])).toBe(
+      "[ event, semaphore, channel 'jobs' ]",
+    );
+    client.destroy();
+    yield* on(task);
+    expect(inspect(task)).toBe(`Task ${task}, done`);
+    server.destroy();
+    listener.close();
+    expect(inspect([server, listener])).toBe('[ Stream, closed, Listener, closed ]');
+    yield* thrownBy(() => client.read());
   });
 });
 

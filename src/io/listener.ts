@@ -12,8 +12,9 @@ import { type Operation, Trap } from '../operation.ts';
 import { EVENT_READ } from '../selectors.ts';
 import type { Task } from '../task.ts';
 import type { Timer } from '../timers.ts';
+import { descriptorName } from '../trace/descriptor-name.ts';
 import { OpenKind } from '../trace/record.ts';
-import { remove } from '../util.ts';
+import { remove, shownAs } from '../util.ts';
 import { signalOf, type WaitOptions } from '../validate.ts';
 import { iterate, type OperationIterator } from './iterate.ts';
 import { Stream } from './stream.ts';
@@ -277,3 +278,7 @@ export class Listener extends Descriptor {
     this.loop.release();
   }
 }
+
+shownAs(Listener, (listener) =>
+  listener.fd < 0 ? 'Listener, closed' : `Listener fd ${listener.fd}, ${descriptorName(listener.fd, true)}`,
+);

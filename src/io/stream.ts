@@ -17,6 +17,8 @@ import { native, type SocketAddress } from '../native.ts';
 import { type Coroutine, DONE, type Operation } from '../operation.ts';
 import { EVENT_READ, EVENT_WRITE } from '../selectors.ts';
 import type { Task } from '../task.ts';
+import { descriptorName } from '../trace/descriptor-name.ts';
+import { shownAs } from '../util.ts';
 import { bytes, integer, signalOf, type WaitOptions } from '../validate.ts';
 import { ByteQueue } from './byte-queue.ts';
 import { iterate, type OperationIterator } from './iterate.ts';
@@ -586,3 +588,7 @@ export class Stream extends Descriptor {
     return typeof name === 'number' ? undefined : name;
   }
 }
+
+shownAs(Stream, (stream) =>
+  stream.closed ? 'Stream, closed' : `Stream fd ${stream.fd}, ${descriptorName(stream.fd, false)}`,
+);

@@ -7,6 +7,7 @@
 import { ClosedError } from '../errors.ts';
 import type { OperationIterator } from '../io/iterate.ts';
 import type { Operation } from '../operation.ts';
+import { shownAs } from '../util.ts';
 import { integer, signalOf, type WaitOptions } from '../validate.ts';
 import { Fifo } from './fifo.ts';
 import { type NameOption, Queued, quoted, WaitQueue } from './wait-queue.ts';
@@ -213,6 +214,8 @@ export class Channel<T> implements OperationIterator<T> {
     this.receivers.remove(receiver);
   }
 }
+
+shownAs(Channel, (channel) => String(channel));
 
 function nobodyReceives(): ClosedError {
   return new ClosedError('the channel is closed: nobody would receive it');

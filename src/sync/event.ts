@@ -1,6 +1,7 @@
 // Something that happens once, and whom it concerns.
 
 import type { Operation } from '../operation.ts';
+import { shownAs } from '../util.ts';
 import { signalOf, type WaitOptions } from '../validate.ts';
 import { type NameOption, Queued, quoted, WaitQueue } from './wait-queue.ts';
 
@@ -71,3 +72,5 @@ export class Event {
     this.waits.remove(wait);
   }
 }
+
+shownAs(Event, (event) => String(event));

@@ -3,6 +3,7 @@
 import { currentTask } from '../current.ts';
 import type { Operation } from '../operation.ts';
 import type { Task } from '../task.ts';
+import { shownAs } from '../util.ts';
 import { integer, signalOf, type WaitOptions } from '../validate.ts';
 import { type NameOption, Queued, quoted, WaitQueue } from './wait-queue.ts';
 
@@ -121,3 +122,5 @@ export class Semaphore {
     next?.succeed(this.give(next.task));
   }
 }
+
+shownAs(Semaphore, (semaphore) => String(semaphore));
