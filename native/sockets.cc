@@ -163,10 +163,18 @@ int64_t clear_stale(const SocketAddress& address) {
   const Fd probe(static_cast<int>(new_socket(nullptr, AF_UNIX)));
   if (probe.get() < 0) return outcome(-1);
   const int64_t result = outcome(::connect(probe.get(), name_of(address), address.length));
-  // EAGAIN: so many wait to be accepted that somebody listens indeed.
-  if (result == 0 || result == -EAGAIN) return -EADDRINUSE;
+  // EAGAIN: so many wait to be accepted that somebody listens indeed. EPROTOTYPE: it is for datagrams.
+  if (result == 0 || result == -EAGAIN || result == -EPROTOTYPE) return -EADDRINUSE;
   if (result != -ECONNREFUSED) return result;
-  return outcome(::unlink(path));
+  // Another may have removed it meanwhile.
+  return ::unlink(path) == 0 || errno == ENOENT ? 0 : outcome(-1);
+}
+
+/** Makes the file's mode what it was to be, where the umask has taken of it. */
+int64_t widen(const char* path, mode_t mode) {
+  struct stat status;
+  if (::lstat(path, &status) < 0) return outcome(-1);
+  return !S_ISSOCK(status.st_mode) || (status.st_mode & 0777) == mode ? 0 : outcome(::chmod(path, mode));
 }
 
 }  // namespace
@@ -185,10 +193,12 @@ int local_listen(Trace* trace, const SocketAddress& address, int backlog, mode_t
     if (result == 0) result = bind();
   }
   if (result < 0) return discard(trace, std::move(fd), result);
-  // Nobody can connect before it listens.
+  // At once: a file with a socket that does not listen is one that somebody has left, to others.
+  result = traced(trace, Syscall::kListen, fd.get(), backlog, [&] { return ::listen(fd.get(), backlog); });
   const char* path = reinterpret_cast<const sockaddr_un*>(&address.storage)->sun_path;
-  if (path[0] != '\0') result = outcome(::chmod(path, mode));
-  if (result == 0) result = traced(trace, Syscall::kListen, fd.get(), backlog, [&] { return ::listen(fd.get(), backlog); });
+  const bool is_file = path[0] != '\0';
+  if (result == 0 && is_file) result = widen(path, mode);
+  if (result < 0 && is_file) ::unlink(path);
   return result < 0 ? discard(trace, std::move(fd), result) : fd.release();
 }
 

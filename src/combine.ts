@@ -1,6 +1,6 @@
 // Several operations at once: all of them, or the first.
 
-import { compose } from './compose.ts';
+import { compose, giveBack } from './compose.ts';
 import { currentTask } from './current.ts';
 import { type Coroutine, type Operation, startedWait, Trap, type Waiter } from './operation.ts';
 import { Scope } from './scope.ts';
@@ -21,23 +21,37 @@ function check(items: unknown, name: string): void {
   for (const item of items) toMain(item);
 }
 
-/** Runs all at once: their values in the same order. The first failure cancels the others. */
+/**
+ * Runs all at once: their values in the same order. The first failure cancels the others, and operations that were done by then are undone, where that is
+ * possible: a permit is released, bytes and values are there for others to have, a connection is closed.
+ */
 export function all<T>(items: ReadonlyArray<Contender<T>>): Operation<T[]> {
   check(items, 'all');
-  return compose('all', () => runAll(items), items);
+  return compose(
+    'all',
+    () => runAll(items),
+    items,
+    (values) => values.map((value, i) => giveBack(items[i], value)).some(Boolean),
+  );
 }
 
 function* runAll<T>(items: ReadonlyArray<Contender<T>>): Coroutine<T[]> {
   const owner = currentTask();
   if (owner.cancelled !== null) throw owner.cancelled;
   const scope = new Scope(owner);
-  const body = scope.spawn(() => valuesOf(items, scope, owner), { name: owner.name });
+  const tasks: Task<T>[] = [];
+  const body = scope.spawn(() => valuesOf(items, tasks, scope, owner), { name: owner.name });
   yield* scope.join(false);
-  return scope.conclude(body, null);
+  try {
+    return scope.conclude(body, null);
+  } catch (error) {
+    for (const [i, task] of tasks.entries()) if (task.state === 'done') giveBack(items[i], task.outcome);
+    throw error;
+  }
 }
 
-function* valuesOf<T>(items: ReadonlyArray<Contender<T>>, scope: Scope, owner: Task): Coroutine<T[]> {
-  const tasks = items.map((item) => scope.spawn(toMain(item), { name: nameOf(item, owner) }));
+function* valuesOf<T>(items: ReadonlyArray<Contender<T>>, tasks: Task<T>[], scope: Scope, owner: Task): Coroutine<T[]> {
+  for (const item of items) tasks.push(scope.spawn(toMain(item), { name: nameOf(item, owner) }));
   const values: T[] = [];
   for (const task of tasks) values.push(yield* task);
   return values;
@@ -45,7 +59,8 @@ function* valuesOf<T>(items: ReadonlyArray<Contender<T>>, scope: Scope, owner: T
 
 /**
  * The first to be done: its value, or its error. The losers are cancelled, and have ended when this returns. A plain wait that loses did not
- * happen: no byte is read, no connection accepted. Something disposable that a losing coroutine still returned is disposed.
+ * happen: no byte is read, no connection accepted. What a loser was done with all the same is undone, where that is possible, as with `all`; something
+ * disposable that a losing coroutine returned is disposed.
  * Winners and losers are used: to await the promise of a read that was in a race is ERR_OPERATION_USED. Read again. Whoever awaited it before hears
  * how it ended, and ERR_OPERATION_USED if it lost.
  */
@@ -59,24 +74,26 @@ function* runRace<T>(items: ReadonlyArray<Contender<T>>): Coroutine<T> {
   const owner = currentTask();
   if (owner.cancelled !== null) throw owner.cancelled;
   const losers = new Scope(owner);
-  const tasks = new Map<Trap<T>, Task<T>>();
+  const tasks = new Map<Trap<T>, { readonly task: Task<T>; readonly item: Contender<T> }>();
   const contenders = items.map((item) => {
     const trap = item instanceof Trap ? item : startedWait(item);
     if (trap !== null) return trap as Trap<T>;
     const task = item instanceof Task ? (item as Task<T>) : losers.spawn(toMain(item), { name: nameOf(item, owner) });
     const join = task.join() as Trap<T>;
-    tasks.set(join, task);
+    tasks.set(join, { task, item });
     return join;
   });
   try {
     const winner = yield* new First(contenders);
-    tasks.delete(winner);
+    // One that failed may have been cancelled with the owner, and its task is still to be.
+    if (winner.succeeded) tasks.delete(winner);
     return winner.take();
   } finally {
-    for (const task of tasks.values()) task.cancel('another was first');
+    for (const { task } of tasks.values()) task.cancel('another was first');
     losers.cancel('another was first');
     yield* losers.join(false);
-    for (const task of tasks.values()) if (task.state === 'done') dispose(task.outcome);
+    for (const { task, item } of tasks.values())
+      if (task.state === 'done' && !giveBack(item, task.outcome)) dispose(task.outcome);
   }
 }
 
@@ -110,7 +127,10 @@ class First<T> extends Trap<Trap<T>> implements Waiter {
       }
       if (this.winner === null) continue;
       // Its start may have let another win, which could not revoke what had not begun.
-      if (this.winner !== contender) contender.revoke(this);
+      if (this.winner !== contender) {
+        if (contender.succeeded) contender.giveBack(contender.take());
+        else contender.revoke(this);
+      }
       return;
     }
   }

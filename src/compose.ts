@@ -6,6 +6,7 @@ import type { Runnable } from './loop.ts';
 import {
   type Coroutine,
   type Discardable,
+  giveBackStarted,
   lendStarted,
   type Operation,
   Trap,
@@ -19,13 +20,25 @@ const NONE: readonly unknown[] = [];
 
 /**
  * Makes a lazy, single-use operation of what `steps` returns. With `yield*` it is delegated to and costs nothing of its own; with `await` it is
- * driven here on behalf of the task that made it. `parts` are the operations that it was made of, if any.
+ * driven here on behalf of the task that made it. `parts` are the operations that it was made of, if any; `undo` undoes it for somebody who did not get its
+ * value, where that is possible: whether it was.
  *
  * `steps` must not be a generator function that is made for each operation. V8 makes one a prototype and a hidden class when it is called, in the
  * old generation, and those keep it and all that it closes over from being collected as young garbage. An arrow function has neither.
  */
-export function compose<T>(what: string, steps: () => Coroutine<T>, parts: readonly unknown[] = NONE): Operation<T> {
-  return new Composite(what, steps, parts);
+export function compose<T>(
+  what: string,
+  steps: () => Coroutine<T>,
+  parts: readonly unknown[] = NONE,
+  undo: ((value: T) => boolean) | null = null,
+): Operation<T> {
+  return new Composite(what, steps, parts, undo);
+}
+
+/** Undoes an operation that was done for somebody who did not get its value, where that is possible: whether it was. */
+export function giveBack(operation: unknown, value: unknown): boolean {
+  if (operation instanceof Trap || operation instanceof Composite) return operation.giveBack(value);
+  return giveBackStarted(operation, value);
 }
 
 /** Operations that are not needed in the end, because it was over before they began: whoever made them did not forget them. */
@@ -40,12 +53,19 @@ class Composite<T> implements Operation<T>, Discardable {
   readonly what: string;
   private readonly task: Task;
   private readonly parts: readonly unknown[];
+  private readonly undo: ((value: T) => boolean) | null;
   private steps: (() => Coroutine<T>) | null;
 
-  constructor(what: string, steps: () => Coroutine<T>, parts: readonly unknown[]) {
+  constructor(
+    what: string,
+    steps: () => Coroutine<T>,
+    parts: readonly unknown[],
+    undo: ((value: T) => boolean) | null,
+  ) {
     this.what = what;
     this.steps = steps;
     this.parts = parts;
+    this.undo = undo;
     for (const part of parts) {
       if (part instanceof Trap) part.lend();
       else lendStarted(part);
@@ -60,6 +80,11 @@ class Composite<T> implements Operation<T>, Discardable {
     this.steps = null;
     this.task.unused--;
     discard(this.parts);
+  }
+
+  /** @internal */
+  giveBack(value: T): boolean {
+    return this.undo?.(value) ?? false;
   }
 
   [Symbol.iterator](): Iterator<Trap, T, unknown> {

@@ -579,9 +579,16 @@ export class Loop {
 }
 
 function* withChildren(tasks: Iterable<Task>): Generator<Task, void, undefined> {
-  for (const task of tasks) {
+  // They may lie deeper than the stack is.
+  const levels = [tasks[Symbol.iterator]()];
+  while (levels.length > 0) {
+    const { done, value: task } = levels.at(-1)!.next();
+    if (done) {
+      levels.pop();
+      continue;
+    }
     yield task;
-    yield* withChildren(task.children());
+    levels.push(task.children());
   }
 }
 

@@ -190,6 +190,7 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
   /** Called for `generator.return()`: the wait is given up. */
   return(value?: unknown): IteratorResult<Trap, T> {
     if (this.state === PENDING) this.abort(new OnewaitError('ERR_ABANDONED', 'the coroutine was ended from outside'));
+    else if (this.state === SUCCEEDED) this.giveBack(this.value as T);
     return { done: true, value: value as T };
   }
 
@@ -358,7 +359,7 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     return true;
   }
 
-  /** Undoes its success, where that is possible: whether it was. @internal */
+  /** Undoes its success for somebody who did not get its value, where that is possible: whether it was. @internal */
   giveBack(_value: T): boolean {
     return false;
   }
@@ -399,9 +400,10 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     }
     if (this.state !== CLAIMED) return;
     this.state = PENDING;
-    task.suspended(this);
     if (this.wakeable) task.loop.hold();
     signal?.addEventListener('abort', this, { once: true });
+    // Who looks on may settle it.
+    task.suspended(this);
   }
 
   /** It fails before it has begun. */
@@ -529,6 +531,14 @@ export function takeBackStarted(operation: unknown): void {
   disappoint(operation, resolver, () => usedTwice(trap));
 }
 
+/** Undoes the success of what a promise of `promise()` is of, unless somebody has its value; false for anything else. @internal */
+export function giveBackStarted(operation: unknown, value: unknown): boolean {
+  if (!isStarted(operation) || native.isAwaited(operation) || !operation.trap.giveBack(value)) return false;
+  operation.value = GIVEN_BACK;
+  spend(operation);
+  return true;
+}
+
 /** Another operation is made of one, and tells of its failure. Does nothing to what is no promise of `promise()`. @internal */
 export function lendStarted(operation: unknown): void {
   if (isStarted(operation)) operation.trap.lendPromise(operation);
@@ -586,12 +596,9 @@ class Started extends Trap<unknown> implements Waiter {
     const begun = this.pending;
     super.revoke(waiter);
     if (begun) return;
-    const { trap, value } = this.source;
+    const { value } = this.source;
     if (value === undefined) takeBackStarted(this.source);
-    else if (value !== GIVEN_BACK && !native.isAwaited(this.source) && trap.giveBack(value)) {
-      this.source.value = GIVEN_BACK;
-      spend(this.source);
-    }
+    else if (value !== GIVEN_BACK) giveBackStarted(this.source, value);
   }
   override describe(): string {
     return this.trap.describe();

@@ -1,5 +1,6 @@
 // Who drives the loop: Node (`run`), or the call itself (`runBlocking`). Both drive the same loop; only who calls `wait` differs.
 
+import { isMainThread, threadId } from 'node:worker_threads';
 import { currentTask, getLoop, setLoop, watch } from './current.ts';
 import { NativeDriver, type PollerName } from './driver.ts';
 import { OnewaitError, systemError } from './errors.ts';
@@ -120,16 +121,25 @@ function relaxWatchdog(): void {
 
 /** Node has nothing to do any more, and ends the process unless somebody finds something. */
 function beforeExit(): void {
-  process.off('exit', sayWhoIsLeft).once('exit', sayWhoIsLeft);
+  forgetExit();
+  process.once('exit', sayWhoIsLeft);
+  // If it goes on after all, it may end for another reason.
+  setImmediate(forgetExit).unref();
+}
+
+function forgetExit(): void {
+  process.off('exit', sayWhoIsLeft);
 }
 
 function sayWhoIsLeft(): void {
-  if (hosted!.loop.stuck) printTree('the process ends, for nothing can wake who is left: ', hosted!.loop);
+  const what = isMainThread ? 'the process' : `worker ${threadId}`;
+  if (hosted!.loop.stuck) printTree(`${what} ends, for nothing can wake who is left: `, hosted!.loop);
 }
 
 /** No run is left, or none has come about. */
 function endHosted(): void {
-  process.off('beforeExit', beforeExit).off('exit', sayWhoIsLeft);
+  process.off('beforeExit', beforeExit);
+  forgetExit();
   const { loop, recording } = hosted!;
   loop.stop();
   adjustWatchdog();

@@ -7,7 +7,7 @@
 //   AggregateError. `Cancelled` thrown because of the scope's own cancellation ends here.
 // - Cancellation from outside goes down to all tasks of the scope, except through a shield.
 
-import { compose } from './compose.ts';
+import { compose, giveBack } from './compose.ts';
 import { currentTask } from './current.ts';
 import { OnewaitError, TimeoutError } from './errors.ts';
 import { type Coroutine, type Operation, Trap } from './operation.ts';
@@ -182,7 +182,12 @@ export function scope<T>(body: ScopeBody<T>): Operation<T> {
 export function timeout<T>(ms: number, body: ScopeBody<T> | Operation<T>): Operation<T> {
   milliseconds(ms);
   const make = typeof body === 'function' ? body : (): Operation<T> => body;
-  return compose('timeout', () => run(make, ms, false), [body]);
+  return compose(
+    'timeout',
+    () => run(make, ms, false),
+    [body],
+    (value) => giveBack(body, value),
+  );
 }
 
 /** Runs `body` to its end, whatever is cancelled around it: for clean-up that has to wait. */

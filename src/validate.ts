@@ -4,7 +4,8 @@ import { isSharedArrayBuffer } from 'node:util/types';
 
 const MAX_FD = 0x7fffffff;
 
-function received(value: unknown): string {
+/** What was given instead, for people. */
+export function received(value: unknown): string {
   if (typeof value === 'string') return `the string ${JSON.stringify(value)}`;
   return typeof value === 'object' ? Object.prototype.toString.call(value) : String(value);
 }

@@ -3,9 +3,11 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
+  all,
   Cancelled,
   ClosedError,
   type Coroutine,
+  type Operation,
   race,
   run,
   runBlocking,
@@ -14,7 +16,7 @@ import {
   timeout,
   yieldNow,
 } from '../src/index.ts';
-import { Channel } from '../src/sync/index.ts';
+import { Channel, Event, Semaphore } from '../src/sync/index.ts';
 import { suspended, thrown, turnsUntil } from './helpers.ts';
 import { simulate } from './simulated-driver.ts';
 import { both, byAwait, byYield, on, type Scenario, thrownBy } from './styles.ts';
@@ -171,6 +173,57 @@ describe('a channel', () => {
     yield* on(sender);
   });
 
+  both('has back, before all others, what was received for nobody', function* (style) {
+    const channel = new Channel<string>();
+    const late = new Event();
+    const compounds: Array<() => Operation<unknown>> = [
+      () => timeout(1e6, all<unknown>([channel.receive(), late.wait()])),
+      () => all<unknown>([all([channel.next()]), late.wait()]),
+      () => race<unknown>([timeout(1e6, channel.receive()), late.wait()]),
+    ];
+    for (const [i, compound] of compounds.entries()) {
+      const task = style.spawn(() => on(compound()));
+      yield* turnsUntil(() => channel.waitingToReceive === 1);
+      expect(channel.trySend(`value ${i}`)).toBe(true);
+      const next = style.spawn(() => on(channel.send('next')));
+      task.cancel();
+      expect(yield* thrownBy(() => task)).toBeInstanceOf(Cancelled);
+      yield* suspended(next);
+      expect(yield* on(channel.receive())).toBe(`value ${i}`);
+      expect(next.ended).toBe(false);
+      expect(yield* on(channel.receive())).toBe('next');
+      yield* on(next);
+    }
+  });
+
+  both('has back what came for a race that another had won by then', function* (style) {
+    const channel = new Channel<string>();
+    const stop = new Event();
+    const task = style.spawn(() => on(race<unknown>([timeout(1e6, channel.receive()), stop.wait()])));
+    yield* turnsUntil(() => channel.waitingToReceive === 1);
+    channel.trySend('value');
+    stop.set();
+    expect(yield* on(task)).toBeUndefined();
+    expect(channel.tryReceive()).toBe('value');
+  });
+
+  both('loses nothing in a race of both its ends, nor to a coroutine that is ended from outside', function* () {
+    const channel = new Channel<string>();
+    yield* on(race<unknown>([channel.send('a'), channel.receive()]));
+    expect(channel.tryReceive()).toBe('a');
+    expect(yield* on(race<unknown>([channel.receive(), channel.send('b')]))).toBe('b');
+    expect(channel.tryReceive()).toBeUndefined();
+    const coroutine = (function* (): Coroutine<void> {
+      yield* channel.receive();
+    })();
+    const task = spawn(coroutine);
+    yield* turnsUntil(() => channel.waitingToReceive === 1);
+    channel.trySend('c');
+    coroutine.return();
+    yield* on(task);
+    expect(channel.tryReceive()).toBe('c');
+  });
+
   both('that is closed brings what is in it, and then its end', function* () {
     const channel = new Channel<string>(3);
     for (const value of ['a', 'b', 'c']) yield* on(channel.send(value));
@@ -249,9 +302,18 @@ describe('a channel', () => {
     yield* on(busy);
   });
 
-  test('checks how much room it is to have', () => {
+  test('checks how much room it is to have, and its name, as all of them do', () => {
     for (const capacity of [-1, 1.5, Number.NaN, Number.NEGATIVE_INFINITY])
       expect(() => new Channel(capacity)).toThrow(RangeError);
+    for (const make of [Event, Channel.bind(null, 0), Semaphore.bind(null, 1)] as Array<
+      new (
+        options?: never,
+      ) => object
+    >) {
+      for (const name of [5, null, {}, Symbol('name')])
+        expect(() => new make({ name } as never)).toThrow(/name must be a string/);
+      for (const options of [null, undefined, 5, 'x']) new make(options as never);
+    }
     for (const capacity of ['1', null, {}]) expect(() => new Channel(capacity as unknown as number)).toThrow(TypeError);
   });
 

@@ -213,6 +213,17 @@ describe('race', () => {
     yield* on(next);
   });
 
+  both('cancelled from outside cancels a task that is raced, wherever it stands', function* (style) {
+    for (const first of [true, false]) {
+      const raced = style.spawn(() => on(sleep(1e6)), 'raced');
+      const racer = style.spawn(() => on(race<unknown>(first ? [raced, sleep(1e6)] : [sleep(1e6), raced])));
+      yield* suspended(racer);
+      racer.cancel();
+      expect(yield* thrownBy(() => racer)).toBeInstanceOf(Cancelled);
+      expect(yield* thrownBy(() => raced)).toBeInstanceOf(Cancelled);
+    }
+  });
+
   both('says what it waits for', function* (style) {
     const ends = pipe();
     const task = style.spawn(() => on(race([readable(ends.reader), sleep(1e6)])));

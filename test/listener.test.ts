@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { connect as netConnect, type Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
-import { run, type Stream, sleep, spawn, tcp, timeout } from '../src/index.ts';
+import { all, run, type Stream, sleep, spawn, tcp, timeout } from '../src/index.ts';
 import { type Child, descriptors, needs, script, socketCount } from './processes.ts';
 import { both, everywhere, on, text, thrownBy } from './styles.ts';
 import { until, within } from './until.ts';
@@ -32,6 +32,27 @@ describe('accept', () => {
     expect(order).toEqual(tasks.map((_, i) => i));
     expect(answers.size).toBe(tasks.length);
     listener.close();
+  });
+
+  everywhere('has a connection for the next who comes, when who was to have it has not got it', function* () {
+    const listener = yield* on(tcp.listen());
+    const client = yield* on(tcp.connect({ port: listener.address.port }));
+    yield* on(client.write('hello'));
+    expect(yield* thrownBy(() => timeout(2, all<unknown>([listener.accept(), sleep(1e6)])))).toMatchObject({
+      code: 'ERR_TIMEOUT',
+    });
+    const server = yield* on(listener.accept());
+    expect(text(yield* on(server.read()))).toBe('hello');
+    expect(
+      yield* thrownBy(() =>
+        timeout(2, all<unknown>([listener.accept(), tcp.connect({ port: listener.address.port }), sleep(1e6)])),
+      ),
+    ).toMatchObject({ code: 'ERR_TIMEOUT' });
+    // Its peer was hung up, and nobody asks for it any more.
+    const before = descriptors().size;
+    listener.close();
+    expect(descriptors().size).toBe(before - 3);
+    for (const stream of [client, server]) stream.destroy();
   });
 
   everywhere('takes a whole burst of connections', function* () {

@@ -474,6 +474,38 @@ describe('the process', () => {
   });
 
   test.each([
+    [
+      'are deeper than the stack',
+      'const nest = (n) => (n === 0 ? never() : scope(() => nest(n - 1))); run(() => nest(20_000));',
+    ],
+    [
+      'are more than a call has arguments',
+      'run(() => scope((s) => { for (let i = 0; i < 10; i++) s.spawn(() => scope((t) => { for (let j = 0; j < (i < 9 ? 1 : 300_000); j++) t.spawn(never); return never(); })); return never(); }));',
+    ],
+  ])('says who is left also where they %s', async (_what, source) => {
+    const child = script(`const never = () => new Promise(() => {});\n${source}`);
+    const { code, stderr } = await child.end();
+    expect({ code, stderr: stderr.slice(0, 61) }).toEqual({
+      code: 0,
+      stderr: 'onewait: the process ends, for nothing can wake who is left: ',
+    });
+    expect(stderr.length).toBeLessThan(20_000);
+  });
+
+  test('says of a worker thread that it is that which ends', async () => {
+    const child = script(`
+      import { Worker } from 'node:worker_threads';
+      new Worker(\`import('onewait').then(({ run }) => { run(() => new Promise(() => {})); })\`, { eval: true })
+        .on('exit', (code) => { console.log('exit', code); });
+    `);
+    const { code, stdout, stderr } = await child.end();
+    expect([code, stdout]).toEqual([0, 'exit 0\n']);
+    expect(stderr).toMatch(
+      /^onewait: worker 1 ends, for nothing can wake who is left: 1 task: 1 suspended\nrun\n└─ main#1 /,
+    );
+  });
+
+  test.each([
     ['is not awaited and has ended', 'run(function* () { yield* sleep(1); });', 0],
     [
       'is ended by process.exit()',
@@ -484,6 +516,11 @@ describe('the process', () => {
       'goes on after all, when Node has had nothing to do',
       "let wake; process.once('beforeExit', () => setTimeout(wake, 1)); await run(() => new Promise((resolve) => { wake = resolve; }));",
       0,
+    ],
+    [
+      'waits while another part of the program ends it',
+      "process.once('beforeExit', () => setTimeout(() => process.exit(3), 1)); run(() => new Promise(() => {}));",
+      3,
     ],
   ])('says nothing of a run that %s', async (_what, source, code) => {
     expect(await script(source).end()).toMatchObject({ code, stdout: '', stderr: '' });

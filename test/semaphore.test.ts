@@ -3,8 +3,10 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
+  all,
   Cancelled,
   type Coroutine,
+  type Operation,
   race,
   runBlocking,
   sleep,
@@ -14,9 +16,14 @@ import {
   yieldNow,
 } from '../src/index.ts';
 import { type Permit, Semaphore } from '../src/sync/index.ts';
-import { suspended, thrown } from './helpers.ts';
+import { suspended, thrown, turnsUntil } from './helpers.ts';
 import { simulate } from './simulated-driver.ts';
 import { both, on, thrownBy } from './styles.ts';
+
+/** That which came of acquiring, by itself or with something else. */
+function permitIn(outcome: unknown): Permit | null {
+  return (Array.isArray(outcome) ? outcome[0] : outcome) as Permit | null;
+}
 
 describe('a semaphore', () => {
   both('lets as many go on as it has permits, and the others in the order in which they came', function* (style) {
@@ -137,6 +144,64 @@ describe('a semaphore', () => {
     expect(one.available).toBe(1);
   });
 
+  both('has its permit back from a race or from all() that was cancelled when a part of it had it', function* (style) {
+    const semaphore = new Semaphore(1);
+    const acquire = style.main(() => on(semaphore.acquire()));
+    const compounds: Array<() => Operation<unknown>> = [
+      () => race<unknown>([acquire, sleep(1e6)]),
+      () => race<unknown>([sleep(1e6), acquire]),
+      () => race<unknown>([timeout(1e6, semaphore.acquire()), sleep(1e6)]),
+      () => all<unknown>([semaphore.acquire(), sleep(1e6)]),
+      () => all<unknown>([sleep(1e6), timeout(1e6, semaphore.acquire())]),
+      () => all<unknown>([all([semaphore.acquire()]), sleep(1e6)]),
+      () => all<unknown>([semaphore.acquire()]),
+    ];
+    for (const compound of compounds) {
+      for (const releasedFirst of [true, false]) {
+        const held = semaphore.tryAcquire()!;
+        const task = style.spawn(() => on(compound()));
+        yield* turnsUntil(() => semaphore.waiting === 1);
+        if (releasedFirst) held.release();
+        task.cancel();
+        held.release();
+        expect(yield* thrownBy(() => task)).toBeInstanceOf(Cancelled);
+        expect(semaphore.available).toBe(1);
+      }
+    }
+  });
+
+  both('has its permits back from all() that is late for the last of them', function* () {
+    const [one, other] = [new Semaphore(1), new Semaphore(1)];
+    const held = other.tryAcquire()!;
+    expect(yield* thrownBy(() => timeout(2, all([one.acquire(), other.acquire()])))).toMatchObject({
+      code: 'ERR_TIMEOUT',
+    });
+    held.release();
+    expect([one.available, other.available]).toEqual([1, 1]);
+    for (const permit of yield* on(all([one.acquire(), other.acquire()]))) permit.release();
+  });
+
+  both('has its permit back from a coroutine that is ended from outside before it goes on with it', function* () {
+    const semaphore = new Semaphore(1);
+    const held = semaphore.tryAcquire()!;
+    const coroutine = (function* (): Coroutine<void> {
+      yield* semaphore.acquire();
+    })();
+    const task = spawn(coroutine);
+    yield* suspended(task as Task<unknown>);
+    held.release();
+    coroutine.return();
+    yield* on(task);
+    expect(semaphore.available).toBe(1);
+  });
+
+  test('can be held before there is a loop, and says so', () => {
+    const semaphore = new Semaphore(1);
+    const permit = semaphore.tryAcquire()!;
+    expect(String(semaphore)).toBe('semaphore of node');
+    permit.release();
+  });
+
   both('tells what is waited for, and who has it', function* (style) {
     const database = new Semaphore(5, { name: 'connections to "db"' });
     const holders = ['a', 'b', 'c', 'd', 'e'].map((name) =>
@@ -183,7 +248,7 @@ describe('a semaphore', () => {
 
   test('has all its permits again when all is over, whoever was cancelled, late, raced or failed', async () => {
     const user = fc.record({
-      how: fc.constantFrom('plain', 'timeout', 'race', 'signal', 'cancelled', 'throws', 'try'),
+      how: fc.constantFrom('plain', 'timeout', 'race', 'nested', 'all', 'signal', 'cancelled', 'throws', 'try'),
       awaits: fc.boolean(),
       begin: fc.integer({ min: 0, max: 5 }),
       hold: fc.integer({ min: 0, max: 5 }),
@@ -208,9 +273,16 @@ describe('a semaphore', () => {
                 };
               };
               const tasks: Task<unknown>[] = users.map(({ how, awaits, begin, hold, patience }) => {
-                const acquire = (): ReturnType<Semaphore['acquire']> => {
+                const acquire = (): Operation<unknown> => {
                   if (how === 'timeout') return timeout(patience, semaphore.acquire());
-                  if (how === 'race') return race([semaphore.acquire(), sleep(patience) as never, semaphore.acquire()]);
+                  if (how === 'race') return race<unknown>([semaphore.acquire(), sleep(patience), semaphore.acquire()]);
+                  if (how === 'nested')
+                    return race<unknown>([
+                      () => semaphore.acquire(),
+                      sleep(patience),
+                      timeout(patience, semaphore.acquire()),
+                    ]);
+                  if (how === 'all') return timeout(patience, all<unknown>([semaphore.acquire(), sleep(hold)]));
                   if (how !== 'signal') return semaphore.acquire();
                   const controller = new AbortController();
                   spawn(function* () {
@@ -222,7 +294,7 @@ describe('a semaphore', () => {
                 const task = awaits
                   ? spawn(async () => {
                       await sleep(begin);
-                      const permit = how === 'try' ? semaphore.tryAcquire() : await acquire();
+                      const permit = permitIn(how === 'try' ? semaphore.tryAcquire() : await acquire());
                       if (!permit) return;
                       const inner = enter(permit);
                       try {
@@ -234,7 +306,7 @@ describe('a semaphore', () => {
                     })
                   : spawn(function* () {
                       yield* sleep(begin);
-                      const permit = how === 'try' ? semaphore.tryAcquire() : yield* acquire();
+                      const permit = permitIn(how === 'try' ? semaphore.tryAcquire() : yield* acquire());
                       if (!permit) return;
                       const inner = enter(permit);
                       try {

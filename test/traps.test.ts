@@ -1,5 +1,7 @@
 // The waits that everything is made of: lazy, single-use, settled once, taken back without a trace.
 
+import diagnostics from 'node:diagnostics_channel';
+import { getEventListeners } from 'node:events';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import {
   all,
@@ -18,6 +20,7 @@ import {
   yieldNow,
 } from '../src/index.ts';
 import { EVENT_READ, EVENT_WRITE } from '../src/selectors.ts';
+import { Channel } from '../src/sync/index.ts';
 import { Kind } from '../src/trace/record.ts';
 import { open, pipe, recorded, suspended, thrown } from './helpers.ts';
 import { simulate } from './simulated-driver.ts';
@@ -267,6 +270,19 @@ describe('a signal', () => {
       return task.join({ signal });
     },
   };
+
+  test('is let go also when who looks on settles the wait while it begins', () =>
+    run(function* () {
+      const channel = new Channel<string>();
+      const { signal } = new AbortController();
+      const suspends = diagnostics.channel('onewait:task:suspend');
+      const lookOn = (): void => void channel.trySend('at once');
+      suspends.subscribe(lookOn);
+      onTestFinished(() => void suspends.unsubscribe(lookOn));
+      yield* yieldNow();
+      expect(yield* channel.receive({ signal })).toBe('at once');
+      expect(getEventListeners(signal, 'abort')).toEqual([]);
+    }));
 
   describe.each(Object.entries(WAITS))('of %s', (name, make) => {
     /** The end of a pipe that is not ready for it. */

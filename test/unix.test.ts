@@ -4,10 +4,24 @@ import { chmodSync, existsSync, readFileSync, renameSync, statSync, writeFileSyn
 import { createConnection, createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { Cancelled, ClosedError, type Listener, type Stream, sleep, timeout, unix } from '../src/index.ts';
+import {
+  all,
+  Cancelled,
+  ClosedError,
+  type Listener,
+  type Operation,
+  race,
+  run,
+  type Stream,
+  sleep,
+  timeout,
+  unix,
+  yieldNow,
+} from '../src/index.ts';
 import { openDescriptors, suspended, thrown, turnsUntil } from './helpers.ts';
 import { Child, folder, needs, onewait, script } from './processes.ts';
 import { both, everywhere, on, readAll, type Scenario, type Style, text, thrownBy } from './styles.ts';
+import { until } from './until.ts';
 
 /** A path where nothing is. */
 function free(): string {
@@ -93,7 +107,11 @@ describe('a Unix socket', () => {
     });
     for (const end of [near, far]) end.destroy();
     listener.close();
-    expect(yield* thrownBy(() => unix.connect({ path }))).toMatchObject({ code: 'ECONNREFUSED' });
+    expect(yield* thrownBy(() => unix.connect({ path }))).toMatchObject({
+      code: 'ECONNREFUSED',
+      address: path,
+      message: `connect ECONNREFUSED ${path.replaceAll('\0', '@')}`,
+    });
   });
 
   test('checks its path before anything else', () => {
@@ -188,6 +206,100 @@ describe('listening at a path', () => {
     });
   });
 
+  both('removes its file also when the folder of the process is another by then', function* () {
+    const place = folder();
+    const before = process.cwd();
+    try {
+      process.chdir(place);
+      const listener = yield* on(unix.listen({ path: 'relative' }));
+      process.chdir(before);
+      listener.close();
+      expect(existsSync(join(place, 'relative'))).toBe(false);
+    } finally {
+      process.chdir(before);
+    }
+  });
+
+  test('leaves no file and no descriptor when the system refuses a part of it', async () => {
+    needs('strace');
+    for (const [refused, code] of [
+      ['fchmod:error=EPERM', 'EPERM'],
+      ['bind:error=EACCES', 'EACCES'],
+      ['listen:error=ENOMEM:when=1', 'ENOMEM'],
+    ] as const) {
+      const path = free();
+      const child = script(
+        `import { unix } from 'onewait';
+        import { existsSync, readdirSync } from 'node:fs';
+        await run(function* () {
+          const before = readdirSync('/proc/self/fd').length;
+          let failed;
+          try { yield* unix.listen({ path: ${JSON.stringify(path)} }); } catch (error) { failed = error; }
+          console.log(failed.syscall, failed.code, existsSync(${JSON.stringify(path)}), readdirSync('/proc/self/fd').length - before);
+        });`,
+        {
+          wrap: [
+            'strace',
+            '-f',
+            '-qq',
+            '-o',
+            '/dev/null',
+            '-e',
+            `trace=${refused.split(':')[0]}`,
+            '-e',
+            `inject=${refused}`,
+          ],
+        },
+      );
+      expect(await child.end()).toMatchObject({ code: 0, stdout: `listen ${code} false 0\n`, stderr: '' });
+    }
+  });
+
+  test('is not put off by a file that cannot be looked at, and leaves what is for datagrams', async () => {
+    needs('strace', 'socat');
+    const path = free();
+    const child = script(
+      `import { unix } from 'onewait';
+      await run(function* () {
+        const l = yield* unix.listen({ path: ${JSON.stringify(path)} });
+        (yield* unix.connect({ path: ${JSON.stringify(path)} })).destroy();
+        (yield* l.accept()).destroy();
+        l.close();
+        console.log('closed');
+      });`,
+      {
+        wrap: [
+          'strace',
+          '-f',
+          '-qq',
+          '-o',
+          '/dev/null',
+          '-P',
+          path,
+          '-e',
+          'trace=statx',
+          '-e',
+          'inject=statx:error=EACCES',
+        ],
+      },
+    );
+    expect(await child.end()).toMatchObject({ code: 0, stdout: 'closed\n', stderr: '' });
+
+    const datagrams = free();
+    const other = new Child('socat', ['-u', `UNIX-RECV:${datagrams}`, 'OPEN:/dev/null']);
+    await until('it is there', () => existsSync(datagrams));
+    await run(function* () {
+      try {
+        yield* unix.listen({ path: datagrams });
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'EADDRINUSE' });
+      }
+    });
+    expect(existsSync(datagrams)).toBe(true);
+    other.process.kill('SIGTERM');
+    await other.end();
+  });
+
   both('leaves nothing open when it fails', function* () {
     const path = join(folder(), 'no/such/folder');
     yield* thrownBy(() => unix.listen({ path }));
@@ -259,6 +371,32 @@ describe('connecting to a path', () => {
     listener.close();
     expect(yield* thrownBy(() => closed)).toMatchObject({ code: 'ENOENT' });
     for (const end of waiting) end.destroy();
+  });
+
+  both('is hung up when nobody gets it, at whatever moment that is', function* (style) {
+    const path = free();
+    const listener = yield* on(unix.listen({ path }));
+    const before = openDescriptors();
+    const compounds: Array<() => Operation<unknown>> = [
+      () => race<unknown>([unix.connect({ path }), sleep(1e6)]),
+      () => race<unknown>([sleep(1e6), timeout(1e6, unix.connect({ path }))]),
+      () => all<unknown>([unix.connect({ path }), sleep(1e6)]),
+      () => all<unknown>([sleep(1e6), timeout(1e6, unix.connect({ path }))]),
+    ];
+    for (const compound of compounds) {
+      for (let turns = 0; turns < 8; turns++) {
+        const task = style.spawn(() => on(compound()));
+        for (let i = 0; i < turns; i++) yield* on(yieldNow());
+        task.cancel();
+        try {
+          ((yield* on(task)) as Stream).destroy();
+        } catch (error) {
+          expect(error).toBeInstanceOf(Cancelled);
+        }
+        expect(openDescriptors()).toBe(before);
+      }
+    }
+    listener.close();
   });
 
   both('lets others run, however often it succeeds at once', function* (style) {

@@ -66,6 +66,10 @@ class Accept extends Trap<Stream> {
   protected override undo(): void {
     this.listener.leave(this);
   }
+  override giveBack(stream: Stream): boolean {
+    this.listener.putBack(stream);
+    return true;
+  }
   override describe(): string {
     return `fd ${this.listener.fd} IN`;
   }
@@ -87,6 +91,8 @@ export class Listener extends Descriptor {
   /** Called when it is closed. */
   private readonly cleanUp: (() => void) | undefined;
   private readonly acceptors: Accept[] = [];
+  /** Connections for whom comes next: who was to have them was not there any more. */
+  private readonly returned: Stream[] = [];
   private readonly pause: Timer;
   private spare: number;
   /** The last accept brought a connection: there may be another without waiting. */
@@ -141,6 +147,7 @@ export class Listener extends Descriptor {
     this.cleanUp?.();
     this.resume();
     for (const accept of this.acceptors.splice(0)) accept.fail(new ClosedError('the listener was closed'));
+    for (const stream of this.returned.splice(0)) stream.destroy();
     if (this.spare >= 0) native.close(this.spare);
     this.spare = -1;
   }
@@ -159,6 +166,11 @@ export class Listener extends Descriptor {
   /** @internal */
   begin(accept: Accept): void {
     if (this.closed) throw new ClosedError('cannot accept: the listener is closed');
+    const returned = this.returned.shift();
+    if (returned !== undefined) {
+      accept.succeed(returned);
+      return;
+    }
     this.acceptors.push(accept);
     if (this.hot && this.acceptors.length === 1) this.acceptAll();
     if (!this.acceptors.includes(accept) || this.pause.place >= 0) return;
@@ -173,6 +185,14 @@ export class Listener extends Descriptor {
   /** @internal */
   leave(accept: Accept): void {
     remove(this.acceptors, accept);
+  }
+
+  /** It is for whom comes next. @internal */
+  putBack(stream: Stream): void {
+    const next = this.acceptors.shift();
+    if (this.closed) stream.destroy();
+    else if (next === undefined) this.returned.push(stream);
+    else this.give(stream, next);
   }
 
   // --- for the loop -------------------------------------------------------------------------------------------------------
@@ -223,10 +243,9 @@ export class Listener extends Descriptor {
   }
 
   /** Who looks on may have cancelled who was to have it: then it is for the next. */
-  private give(stream: Stream, accept: Accept | undefined): void {
-    accept?.succeed(stream);
-    if (accept === undefined) stream.destroy();
-    else if (!accept.succeeded) this.give(stream, this.acceptors.shift());
+  private give(stream: Stream, accept: Accept): void {
+    accept.succeed(stream);
+    if (!accept.succeeded) this.putBack(stream);
   }
 
   private adopt(fd: number, accept: Accept): Stream {

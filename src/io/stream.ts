@@ -106,7 +106,12 @@ export class Stream extends Descriptor {
   readExactly(n: number, options?: WaitOptions): Operation<Uint8Array> {
     integer(n, 'n', 0, 0x7fffffff);
     const signal = signalOf(options);
-    return compose('readExactly', () => this.takeExactly(n, signal));
+    return compose(
+      'readExactly',
+      () => this.takeExactly(n, signal),
+      [],
+      (value) => n === 0 || this.putBack(value),
+    );
   }
 
   /**
@@ -123,7 +128,12 @@ export class Stream extends Descriptor {
     if (wanted.length === 0) throw new RangeError('delimiter must not be empty');
     integer(limit, 'limit', wanted.length);
     const signal = signalOf(options);
-    return compose('readUntil', () => this.takeUntil(wanted, limit, signal));
+    return compose(
+      'readUntil',
+      () => this.takeUntil(wanted, limit, signal),
+      [],
+      (value) => this.putBack(value),
+    );
   }
 
   /**
@@ -592,3 +602,9 @@ export class Stream extends Descriptor {
 shownAs(Stream, (stream) =>
   stream.closed ? 'Stream, closed' : `Stream fd ${stream.fd}, ${descriptorName(stream.fd, false)}`,
 );
+
+/** Nobody gets a stream that was made for them. @internal */
+export function hangUp(stream: Stream): boolean {
+  stream.destroy();
+  return true;
+}

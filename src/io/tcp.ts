@@ -14,7 +14,7 @@ import { OpenKind } from '../trace/record.ts';
 import { integer, signalOf, type WaitOptions } from '../validate.ts';
 import { Listener } from './listener.ts';
 import { type BacklogOption, backlogOf, highWaterMarkOf, type StreamOptions } from './options.ts';
-import { Stream } from './stream.ts';
+import { hangUp, Stream } from './stream.ts';
 
 const MAX_PORT = 65535;
 
@@ -74,7 +74,7 @@ function connect(options: ConnectOptions): Operation<Stream> {
   const port = integer(options.port, 'port', 1, MAX_PORT);
   const highWaterMark = highWaterMarkOf(options);
   const signal = signalOf(options);
-  return compose('connect', () => connecting(host, port, highWaterMark, signal));
+  return compose('connect', () => connecting(host, port, highWaterMark, signal), [], hangUp);
 }
 
 function* connecting(

@@ -1,17 +1,18 @@
 // Unix sockets: listening and connecting on one machine, by a path (unix(7)).
 
-import { lstatSync, type Stats, unlinkSync } from 'node:fs';
+import { type BigIntStats, lstatSync, unlinkSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { compose } from '../compose.ts';
 import { currentTask } from '../current.ts';
 import { EAGAIN, systemError } from '../errors.ts';
-import { checked, native } from '../native.ts';
+import { native } from '../native.ts';
 import { type Coroutine, type Operation, Trap } from '../operation.ts';
 import type { Timer } from '../timers.ts';
 import { OpenKind } from '../trace/record.ts';
-import { integer, signalOf, type WaitOptions } from '../validate.ts';
+import { integer, received, signalOf, type WaitOptions } from '../validate.ts';
 import { Listener } from './listener.ts';
 import { type BacklogOption, backlogOf, highWaterMarkOf, type StreamOptions } from './options.ts';
-import { Stream } from './stream.ts';
+import { hangUp, Stream } from './stream.ts';
 
 /** sizeof(sun_path), less the NUL that ends it. */
 const MAX_PATH = 107;
@@ -20,7 +21,7 @@ const FIRST_PAUSE_MS = 1;
 const LAST_PAUSE_MS = 100;
 
 export interface UnixListenOptions extends StreamOptions, BacklogOption {
-  /** Where; at most 107 bytes. One that begins with '\0' is a name without a file, which anybody on the machine may connect to. */
+  /** Where; at most 107 bytes. A file that is left by who did not close its listener does no harm. One that begins with '\0' is a name without a file, which anybody on the machine may connect to. */
   path: string;
   /** Who may connect: the permissions of the file. 0o600 by default: only who has the same user. */
   mode?: number | undefined;
@@ -31,8 +32,7 @@ export interface UnixConnectOptions extends WaitOptions, StreamOptions {
 }
 
 function pathOf(path: unknown): string {
-  if (typeof path !== 'string' || path === '')
-    throw new TypeError(`path must be a path, and is ${String(path) || "''"}`);
+  if (typeof path !== 'string' || path === '') throw new TypeError(`path must be a path, and is ${received(path)}`);
   const isFile = !path.startsWith('\0');
   if (isFile && path.includes('\0')) throw new TypeError('path must not contain a NUL, but for a first one');
   const length = Buffer.byteLength(path);
@@ -56,12 +56,17 @@ function* listening(path: string, mode: number, backlog: number, highWaterMark: 
   const task = currentTask();
   const { loop } = task;
   loop.observer?.onBehalfOf(task);
-  const fd = checked('listen', native.listenLocal(path, backlog, mode), { address: path });
-  const file = fileAt(path);
+  const fd = native.listenLocal(path, backlog, mode);
+  if (fd < 0) throw failure('listen', fd, path);
+  // The folder that it is relative to may be another by then.
+  const place = path.startsWith('\0') ? null : resolve(path);
+  const file = fileAt(place);
   const cleanUp = (): void => {
+    const now = fileAt(place);
     // Somebody may have put another in its place.
+    if (file === null || now === null || now.ino !== file.ino || now.dev !== file.dev) return;
     try {
-      if (file !== null && fileAt(path)?.ino === file.ino) unlinkSync(path);
+      unlinkSync(place!);
     } catch {
       // Then it stays, and is in nobody's way: who listens there next finds that nobody does.
     }
@@ -71,15 +76,30 @@ function* listening(path: string, mode: number, backlog: number, highWaterMark: 
   return listener;
 }
 
-function fileAt(path: string): Stats | null {
-  return path.startsWith('\0') ? null : (lstatSync(path, { throwIfNoEntry: false }) ?? null);
+function fileAt(path: string | null): BigIntStats | null {
+  try {
+    return path === null ? null : lstatSync(path, { bigint: true });
+  } catch {
+    return null;
+  }
+}
+
+/** Names without a file are shown as ss(8) does. */
+function shown(path: string): string {
+  return path.replaceAll('\0', '@');
+}
+
+function failure(syscall: string, errno: number, path: string): Error {
+  const error = systemError(syscall, errno, { address: path });
+  error.message = shown(error.message);
+  return error;
 }
 
 function connect(options: UnixConnectOptions): Operation<Stream> {
   const path = pathOf(options?.path);
   const highWaterMark = highWaterMarkOf(options);
   const signal = signalOf(options);
-  return compose('connect', () => connecting(path, highWaterMark, signal));
+  return compose('connect', () => connecting(path, highWaterMark, signal), [], hangUp);
 }
 
 function* connecting(path: string, highWaterMark: number, signal: AbortSignal | undefined): Coroutine<Stream> {
@@ -93,13 +113,14 @@ function* connecting(path: string, highWaterMark: number, signal: AbortSignal | 
 /** Servers and clients on Unix sockets: as with `tcp`, for processes of one machine. */
 export const unix: {
   /**
-   * Listens at a path. A socket file that nobody listens on any more gives way; the file is removed when the listener is closed.
-   * @throws SystemError EADDRINUSE when somebody listens there, ENOTSOCK when something else is there, ENOENT, EACCES (bind(2), unix(7)); TypeError, RangeError
+   * Listens at a path. A socket file that nobody listens on any more gives way; the file is removed when the listener is closed. (Of several that find one at
+   * the same time, more than one may come to listen, and only the last of them is reached.)
+   * @throws SystemError EADDRINUSE when somebody has it, ENOTSOCK when something else is there, ENOENT, EACCES (bind(2), unix(7)); TypeError, RangeError
    */
   listen(options: UnixListenOptions): Operation<Listener>;
   /**
    * Connects, and waits for room where so many wait to be accepted that there is none.
-   * @throws SystemError ECONNREFUSED when nobody listens there, ENOENT, EACCES, ENOTSOCK (connect(2)); TypeError, RangeError
+   * @throws SystemError ECONNREFUSED when nobody listens there, ENOENT, EACCES (connect(2)); TypeError, RangeError
    */
   connect(options: UnixConnectOptions): Operation<Stream>;
 } = { listen, connect };
@@ -122,7 +143,7 @@ class Connect extends Trap<number> implements Timer {
     loop.observer?.onBehalfOf(this.task);
     const result = native.connectLocal(this.path);
     if (result >= 0) this.succeed(result);
-    else if (result !== EAGAIN) this.fail(systemError('connect', result, { address: this.path }));
+    else if (result !== EAGAIN) this.fail(failure('connect', result, this.path));
     else {
       loop.setTimer(this, loop.driver.now() + this.pauseMs);
       this.pauseMs = Math.min(2 * this.pauseMs, LAST_PAUSE_MS);
@@ -138,6 +159,6 @@ class Connect extends Trap<number> implements Timer {
     this.task.loop.timers.remove(this);
   }
   override describe(): string {
-    return `room at ${this.path}`;
+    return `room at ${shown(this.path)}`;
   }
 }

@@ -10,23 +10,20 @@ import type { Operation } from '../operation.ts';
 import { shownAs } from '../util.ts';
 import { integer, signalOf, type WaitOptions } from '../validate.ts';
 import { Fifo } from './fifo.ts';
-import { type NameOption, Queued, quoted, WaitQueue } from './wait-queue.ts';
+import { type NameOption, named, type Place, Queued, WaitQueue } from './wait-queue.ts';
 
 class Send<T> extends Queued<void> {
   readonly item: T;
   private readonly channel: Channel<T>;
 
-  constructor(channel: Channel<T>, item: T, signal: AbortSignal | undefined) {
-    super(signal);
+  constructor(channel: Channel<T>, queue: Place, item: T, signal: AbortSignal | undefined) {
+    super(queue, signal);
     this.channel = channel;
     this.item = item;
   }
 
   protected override begin(): void {
     this.channel.beginSend(this);
-  }
-  protected override undo(): void {
-    this.channel.leaveSend(this);
   }
   override describe(): string {
     return `${this.channel} to take a value`;
@@ -35,10 +32,10 @@ class Send<T> extends Queued<void> {
 
 /** Whoever waits for a value. */
 abstract class Receiver<T, R> extends Queued<R> {
-  private readonly channel: Channel<T>;
+  protected readonly channel: Channel<T>;
 
-  constructor(channel: Channel<T>, signal: AbortSignal | undefined) {
-    super(signal);
+  constructor(channel: Channel<T>, queue: Place, signal: AbortSignal | undefined) {
+    super(queue, signal);
     this.channel = channel;
   }
 
@@ -49,9 +46,6 @@ abstract class Receiver<T, R> extends Queued<R> {
   protected override begin(): void {
     this.channel.beginReceive(this as unknown as AnyReceiver<T>);
   }
-  protected override undo(): void {
-    this.channel.leaveReceive(this as unknown as AnyReceiver<T>);
-  }
   override describe(): string {
     return `${this.channel} to have a value`;
   }
@@ -61,6 +55,10 @@ class Receive<T> extends Receiver<T, T> {
   override receive(item: T): void {
     this.succeed(item);
   }
+  override giveBack(item: T): boolean {
+    this.channel.putBack(item);
+    return true;
+  }
   override end(): void {
     this.fail(new ClosedError('the channel is closed, and no value is left in it'));
   }
@@ -69,6 +67,10 @@ class Receive<T> extends Receiver<T, T> {
 class Next<T> extends Receiver<T, IteratorResult<T, undefined>> {
   override receive(item: T): void {
     this.succeed({ done: false, value: item });
+  }
+  override giveBack(result: IteratorResult<T, undefined>): boolean {
+    if (!result.done) this.channel.putBack(result.value);
+    return true;
   }
   override end(): void {
     this.succeed({ done: true, value: undefined });
@@ -83,7 +85,7 @@ type AnyReceiver<T> = Receiver<T, unknown>;
  */
 export class Channel<T> implements OperationIterator<T> {
   readonly capacity: number;
-  private readonly name: string | undefined;
+  private readonly name: string;
   private readonly items: Fifo<T> = new Fifo();
   private readonly senders: WaitQueue<Send<T>> = new WaitQueue();
   private readonly receivers: WaitQueue<AnyReceiver<T>> = new WaitQueue();
@@ -91,9 +93,9 @@ export class Channel<T> implements OperationIterator<T> {
   private error: unknown;
 
   /** @throws TypeError, RangeError when `capacity` is neither a whole number from 0 nor Infinity */
-  constructor(capacity = 0, { name }: NameOption = {}) {
+  constructor(capacity = 0, options?: NameOption) {
     this.capacity = capacity === Number.POSITIVE_INFINITY ? capacity : integer(capacity, 'capacity', 0);
-    this.name = name;
+    this.name = named(options);
   }
 
   /** How many values are in it. */
@@ -117,7 +119,7 @@ export class Channel<T> implements OperationIterator<T> {
 
   /** Waits until somebody has the value, or there is room for it. @throws ClosedError when it is closed: nobody will have it */
   send(item: T, options?: WaitOptions): Operation<void> {
-    return new Send(this, item, signalOf(options));
+    return new Send(this, this.senders, item, signalOf(options));
   }
 
   /** Sends without waiting, from anywhere, also from a callback of Node's. False: there is no room. @throws ClosedError */
@@ -132,7 +134,7 @@ export class Channel<T> implements OperationIterator<T> {
 
   /** Waits for a value. @throws ClosedError when it is closed and empty, or what it was closed with */
   receive(options?: WaitOptions): Operation<T> {
-    return new Receive(this, signalOf(options));
+    return new Receive(this, this.receivers, signalOf(options));
   }
 
   /** A value without waiting, from anywhere; undefined: there is none. */
@@ -143,7 +145,9 @@ export class Channel<T> implements OperationIterator<T> {
   /** As `receive`, but the end is `{ done: true }`: a channel is its own iterator, and several tasks may share it. */
   next(options?: WaitOptions): ReturnType<OperationIterator<T>['next']> {
     // `for await` asks for a thenable and TypeScript for a promise; an operation is the former.
-    return new Next(this, signalOf(options)) as Operation<unknown> as ReturnType<OperationIterator<T>['next']>;
+    return new Next(this, this.receivers, signalOf(options)) as Operation<unknown> as ReturnType<
+      OperationIterator<T>['next']
+    >;
   }
 
   [Symbol.asyncIterator](): this {
@@ -169,7 +173,7 @@ export class Channel<T> implements OperationIterator<T> {
   }
 
   toString(): string {
-    return `channel${quoted(this.name)}`;
+    return `channel${this.name}`;
   }
 
   private get hasValue(): boolean {
@@ -178,7 +182,8 @@ export class Channel<T> implements OperationIterator<T> {
 
   /** The oldest value; there is one. */
   private take(): T {
-    const sender = this.senders.shift();
+    // With one that was put back there is more in it than it has room for.
+    const sender = this.items.size > this.capacity ? null : this.senders.shift();
     if (sender !== null) {
       this.items.push(sender.item);
       sender.succeed(undefined);
@@ -198,20 +203,17 @@ export class Channel<T> implements OperationIterator<T> {
   }
 
   /** @internal */
-  leaveSend(sender: Send<T>): void {
-    this.senders.remove(sender);
-  }
-
-  /** @internal */
   beginReceive(receiver: AnyReceiver<T>): void {
     if (this.hasValue) receiver.receive(this.take());
     else if (this.ended) this.end(receiver);
     else this.receivers.push(receiver);
   }
 
-  /** @internal */
-  leaveReceive(receiver: AnyReceiver<T>): void {
-    this.receivers.remove(receiver);
+  /** Who received it is not there any more: it is for the next. @internal */
+  putBack(item: T): void {
+    const receiver = this.receivers.shift();
+    if (receiver === null) this.items.unshift(item);
+    else receiver.receive(item);
   }
 }
 

@@ -3,21 +3,18 @@
 import type { Operation } from '../operation.ts';
 import { shownAs } from '../util.ts';
 import { signalOf, type WaitOptions } from '../validate.ts';
-import { type NameOption, Queued, quoted, WaitQueue } from './wait-queue.ts';
+import { type NameOption, named, type Place, Queued, WaitQueue } from './wait-queue.ts';
 
 class Wait extends Queued<void> {
   private readonly awaited: Event;
 
-  constructor(event: Event, signal: AbortSignal | undefined) {
-    super(signal);
+  constructor(event: Event, queue: Place, signal: AbortSignal | undefined) {
+    super(queue, signal);
     this.awaited = event;
   }
 
   protected override begin(): void {
     this.awaited.begin(this);
-  }
-  protected override undo(): void {
-    this.awaited.leave(this);
   }
   override describe(): string {
     return String(this.awaited);
@@ -29,12 +26,12 @@ class Wait extends Queued<void> {
  * next time make another, and nobody misses either.
  */
 export class Event {
-  private readonly name: string | undefined;
+  private readonly name: string;
   private readonly waits: WaitQueue<Wait> = new WaitQueue();
   private happened = false;
 
-  constructor({ name }: NameOption = {}) {
-    this.name = name;
+  constructor(options?: NameOption) {
+    this.name = named(options);
   }
 
   get isSet(): boolean {
@@ -54,22 +51,17 @@ export class Event {
 
   /** Waits until it has happened. */
   wait(options?: WaitOptions): Operation<void> {
-    return new Wait(this, signalOf(options));
+    return new Wait(this, this.waits, signalOf(options));
   }
 
   toString(): string {
-    return `event${quoted(this.name)}`;
+    return `event${this.name}`;
   }
 
   /** @internal */
   begin(wait: Wait): void {
     if (this.happened) wait.succeed(undefined);
     else this.waits.push(wait);
-  }
-
-  /** @internal */
-  leave(wait: Wait): void {
-    this.waits.remove(wait);
   }
 }
 

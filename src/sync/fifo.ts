@@ -12,6 +12,11 @@ export class Fifo<T> {
     this.incoming.push(item);
   }
 
+  /** Before all others. */
+  unshift(item: T): void {
+    this.outgoing.push(item);
+  }
+
   /** There must be one. */
   shift(): T {
     if (this.outgoing.length === 0) {

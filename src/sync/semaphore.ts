@@ -1,11 +1,11 @@
 // So many at a time.
 
-import { currentTask } from '../current.ts';
+import { currentTask, getLoop } from '../current.ts';
 import type { Operation } from '../operation.ts';
 import type { Task } from '../task.ts';
 import { shownAs } from '../util.ts';
 import { integer, signalOf, type WaitOptions } from '../validate.ts';
-import { type NameOption, Queued, quoted, WaitQueue } from './wait-queue.ts';
+import { type NameOption, named, type Place, Queued, WaitQueue } from './wait-queue.ts';
 
 /** How many of those who hold it a description names. */
 const MOST_NAMED = 3;
@@ -13,7 +13,7 @@ const MOST_NAMED = 3;
 /** The right to go on, until it is released. */
 export class Permit {
   private semaphore: Semaphore | null;
-  /** Who got it. @internal */
+  /** Who got it; null when no loop ran. @internal */
   readonly task: Task | null;
 
   /** @internal */
@@ -38,16 +38,17 @@ export class Permit {
 class Acquire extends Queued<Permit> {
   private readonly semaphore: Semaphore;
 
-  constructor(semaphore: Semaphore, signal: AbortSignal | undefined) {
-    super(signal);
+  constructor(semaphore: Semaphore, queue: Place, signal: AbortSignal | undefined) {
+    super(queue, signal);
     this.semaphore = semaphore;
   }
 
   protected override begin(): void {
     this.semaphore.begin(this);
   }
-  protected override undo(): void {
-    this.semaphore.leave(this);
+  override giveBack(permit: Permit): boolean {
+    permit.release();
+    return true;
   }
   override describe(): string {
     return String(this.semaphore);
@@ -59,15 +60,15 @@ class Acquire extends Queued<Permit> {
  * "Cancelled" means that no permit was taken.
  */
 export class Semaphore {
-  private readonly name: string | undefined;
+  private readonly name: string;
   private readonly waits: WaitQueue<Acquire> = new WaitQueue();
   private readonly held: Set<Permit> = new Set();
   private readonly permits: number;
 
   /** @throws TypeError, RangeError when `permits` is not a whole number from 1 */
-  constructor(permits: number, { name }: NameOption = {}) {
+  constructor(permits: number, options?: NameOption) {
     this.permits = integer(permits, 'permits', 1);
-    this.name = name;
+    this.name = named(options);
   }
 
   /** How many permits nobody has. */
@@ -82,22 +83,26 @@ export class Semaphore {
 
   /** Waits for a permit, which is to be released: `const permit = yield* semaphore.acquire(); try { ... } finally { permit.release(); }`. */
   acquire(options?: WaitOptions): Operation<Permit> {
-    return new Acquire(this, signalOf(options));
+    return new Acquire(this, this.waits, signalOf(options));
   }
 
   /** A permit without waiting, or null: there is none. */
   tryAcquire(): Permit | null {
-    return this.available > 0 ? this.give(currentTask()) : null;
+    return this.available > 0 ? this.give(getLoop() === null ? null : currentTask()) : null;
   }
 
   toString(): string {
-    const holders = [...this.held].slice(0, MOST_NAMED).map(({ task }) => String(task));
+    const holders: string[] = [];
+    for (const { task } of this.held) {
+      if (holders.length === MOST_NAMED) break;
+      holders.push(String(task ?? 'node'));
+    }
     const more = this.held.size - holders.length;
     const who = holders.join(', ') + (more > 0 ? ` and ${more} more` : '');
-    return `semaphore${quoted(this.name)}${who === '' ? '' : ` of ${who}`}`;
+    return `semaphore${this.name}${who === '' ? '' : ` of ${who}`}`;
   }
 
-  private give(task: Task): Permit {
+  private give(task: Task | null): Permit {
     const permit = new Permit(this, task);
     this.held.add(permit);
     return permit;
@@ -108,11 +113,6 @@ export class Semaphore {
     // Who waits is never passed by: there is no permit while anybody does.
     if (this.available > 0) wait.succeed(this.give(wait.task));
     else this.waits.push(wait);
-  }
-
-  /** @internal */
-  leave(wait: Acquire): void {
-    this.waits.remove(wait);
   }
 
   /** @internal */

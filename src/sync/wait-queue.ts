@@ -2,13 +2,29 @@
 
 import { Trap } from '../operation.ts';
 import { inspect } from '../util.ts';
+import { received } from '../validate.ts';
+
+/** Where a wait stands, until it leaves. */
+export interface Place {
+  remove(wait: Queued<unknown>): void;
+}
 
 /** A wait in a queue. Only other tasks can end it, or code of Node's own, never the kernel: it does not keep the process alive. */
 export abstract class Queued<T> extends Trap<T> {
+  private readonly queue: Place;
   /** @internal */
   before: this | null = null;
   /** @internal */
   after: this | null = null;
+
+  constructor(queue: Place, signal: AbortSignal | undefined) {
+    super(signal);
+    this.queue = queue;
+  }
+
+  protected override undo(): void {
+    this.queue.remove(this);
+  }
 
   protected override get wakeable(): boolean {
     return false;
@@ -59,7 +75,10 @@ export interface NameOption {
   name?: string | undefined;
 }
 
-/** ` 'name'`, or nothing. */
-export function quoted(name: string | undefined): string {
-  return name === undefined ? '' : ` ${inspect(name)}`;
+/** ` 'name'`, or nothing. @throws TypeError when the name is no string */
+export function named(options: NameOption | undefined): string {
+  const name: unknown = options?.name;
+  if (name === undefined) return '';
+  if (typeof name === 'string') return ` ${inspect(name)}`;
+  throw new TypeError(`options.name must be a string, and is ${received(name)}`);
 }

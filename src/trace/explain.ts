@@ -253,7 +253,7 @@ function suspend(record: TraceRecord, names: Names, who: string): Explanation {
     };
   }
   const on = names.wait(record);
-  if (/^(event|semaphore|channel)(?!#)/.test(on))
+  if (/^(event|semaphore|channel)( |$)/.test(on))
     return {
       key: 'suspend, sync',
       long: `${who} waits for another task: for ${on}. No descriptor is needed for that. ${who} stands in a queue, and whoever sets the event, releases a permit, sends or receives makes the first in it runnable.`,

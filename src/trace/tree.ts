@@ -34,8 +34,8 @@ export function taskTree(loop: Loop | null): string[] {
 
 /** Prints it on standard error. */
 export function printTree(heading: string, loop: Loop | null): void {
-  let rest: Uint8Array = Buffer.from(`onewait: ${heading}${taskTree(loop).join('\n')}\n`);
   try {
+    let rest: Uint8Array = Buffer.from(`onewait: ${heading}${taskTree(loop).join('\n')}\n`);
     while (rest.length > 0) rest = rest.subarray(writeSync(2, rest));
   } catch {
     // Nobody listens, or a pipe is full: a program must not wait for who looks on.
@@ -114,7 +114,7 @@ function sortOf(task: Task): string {
 /** The tasks and all below them. */
 function countAll(tasks: readonly Task[]): number {
   let count = 0;
-  for (const rest = [...tasks]; rest.length > 0; count++) rest.push(...rest.pop()!.children());
+  for (const rest = [...tasks]; rest.length > 0; count++) for (const child of rest.pop()!.children()) rest.push(child);
   return count;
 }
 
