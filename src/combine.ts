@@ -23,7 +23,8 @@ function check(items: unknown, name: string): void {
 
 /**
  * Runs all at once: their values in the same order. The first failure cancels the others, and operations that were done by then are undone, where that is
- * possible: a permit is released, bytes and values are there for others to have, a connection is closed.
+ * possible: a permit is released, a value or a connection is there for who asks next, one that was made is closed. Bytes that were read are gone, and so is what
+ * functions and coroutines had.
  */
 export function all<T>(items: ReadonlyArray<Contender<T>>): Operation<T[]> {
   check(items, 'all');
@@ -31,7 +32,7 @@ export function all<T>(items: ReadonlyArray<Contender<T>>): Operation<T[]> {
     'all',
     () => runAll(items),
     items,
-    (values) => values.map((value, i) => giveBack(items[i], value)).some(Boolean),
+    (values) => giveBackAll(items, values),
   );
 }
 
@@ -45,7 +46,8 @@ function* runAll<T>(items: ReadonlyArray<Contender<T>>): Coroutine<T[]> {
   try {
     return scope.conclude(body, null);
   } catch (error) {
-    for (const [i, task] of tasks.entries()) if (task.state === 'done') giveBack(items[i], task.outcome);
+    // The last first: what was taken of one channel comes to lie in it as it did.
+    for (const [i, task] of [...tasks.entries()].reverse()) if (task.state === 'done') giveBack(items[i], task.outcome);
     throw error;
   }
 }
@@ -57,20 +59,35 @@ function* valuesOf<T>(items: ReadonlyArray<Contender<T>>, tasks: Task<T>[], scop
   return values;
 }
 
+function giveBackAll<T>(items: ReadonlyArray<Contender<T>>, values: readonly T[]): boolean {
+  let any = false;
+  for (let i = items.length - 1; i >= 0; i--) any = giveBack(items[i], values[i]) || any;
+  return any;
+}
+
 /**
  * The first to be done: its value, or its error. The losers are cancelled, and have ended when this returns. A plain wait that loses did not
  * happen: no byte is read, no connection accepted. What a loser was done with all the same is undone, where that is possible, as with `all`; something
- * disposable that a losing coroutine returned is disposed.
+ * disposable that a losing coroutine returned is disposed. What a task has returned that loses is its own: whoever joins it has it.
  * Winners and losers are used: to await the promise of a read that was in a race is ERR_OPERATION_USED. Read again. Whoever awaited it before hears
  * how it ended, and ERR_OPERATION_USED if it lost.
  */
 export function race<T>(items: ReadonlyArray<Contender<T>>): Operation<T> {
   check(items, 'race');
   if (items.length === 0) throw new RangeError('race() of nothing would never be done');
-  return compose('race', () => runRace(items), items);
+  let won: Contender<T> | undefined;
+  const note = (item: Contender<T>): void => {
+    won = item;
+  };
+  return compose(
+    'race',
+    () => runRace(items, note),
+    items,
+    (value) => giveBack(won, value),
+  );
 }
 
-function* runRace<T>(items: ReadonlyArray<Contender<T>>): Coroutine<T> {
+function* runRace<T>(items: ReadonlyArray<Contender<T>>, won: (item: Contender<T>) => void): Coroutine<T> {
   const owner = currentTask();
   if (owner.cancelled !== null) throw owner.cancelled;
   const losers = new Scope(owner);
@@ -87,13 +104,14 @@ function* runRace<T>(items: ReadonlyArray<Contender<T>>): Coroutine<T> {
     const winner = yield* new First(contenders);
     // One that failed may have been cancelled with the owner, and its task is still to be.
     if (winner.succeeded) tasks.delete(winner);
+    won(items[contenders.indexOf(winner)]!);
     return winner.take();
   } finally {
     for (const { task } of tasks.values()) task.cancel('another was first');
     losers.cancel('another was first');
     yield* losers.join(false);
     for (const { task, item } of tasks.values())
-      if (task.state === 'done' && !giveBack(item, task.outcome)) dispose(task.outcome);
+      if (task.state === 'done' && (task as unknown) !== item && !giveBack(item, task.outcome)) dispose(task.outcome);
   }
 }
 
@@ -142,6 +160,9 @@ class First<T> extends Trap<Trap<T>> implements Waiter {
     this.succeed(trap as Trap<T>);
   }
 
+  override giveBack(winner: Trap<T>): boolean {
+    return winner.succeeded && winner.giveBack(winner.take());
+  }
   protected override undo(): void {
     // What is revoked tells its waiter, too: nobody wins any more.
     this.winner ??= this as Trap;

@@ -6,7 +6,6 @@ import type { Runnable } from './loop.ts';
 import {
   type Coroutine,
   type Discardable,
-  giveBackStarted,
   lendStarted,
   type Operation,
   Trap,
@@ -37,8 +36,8 @@ export function compose<T>(
 
 /** Undoes an operation that was done for somebody who did not get its value, where that is possible: whether it was. */
 export function giveBack(operation: unknown, value: unknown): boolean {
-  if (operation instanceof Trap || operation instanceof Composite) return operation.giveBack(value);
-  return giveBackStarted(operation, value);
+  if (operation instanceof Composite) return operation.giveBack(value);
+  return operation instanceof Trap && operation.revocable && operation.giveBack(value);
 }
 
 /** Operations that are not needed in the end, because it was over before they began: whoever made them did not forget them. */

@@ -359,6 +359,11 @@ export abstract class Trap<T = unknown> implements Operation<T>, Runnable {
     return true;
   }
 
+  /** Whether its success can be undone when others have gone on since: not of bytes, which would be out of order. @internal */
+  get revocable(): boolean {
+    return true;
+  }
+
   /** Undoes its success for somebody who did not get its value, where that is possible: whether it was. @internal */
   giveBack(_value: T): boolean {
     return false;
@@ -458,6 +463,8 @@ export interface StartedPromise extends Promise<unknown> {
   trap: Trap;
   /** What it was resolved with, once the trap may wait for something else. */
   value?: unknown;
+  /** Somebody has that value who did not await the promise. */
+  taken?: boolean;
   [Symbol.iterator]: () => Iterator<Trap, unknown, unknown>;
 }
 
@@ -531,14 +538,6 @@ export function takeBackStarted(operation: unknown): void {
   disappoint(operation, resolver, () => usedTwice(trap));
 }
 
-/** Undoes the success of what a promise of `promise()` is of, unless somebody has its value; false for anything else. @internal */
-export function giveBackStarted(operation: unknown, value: unknown): boolean {
-  if (!isStarted(operation) || native.isAwaited(operation) || !operation.trap.giveBack(value)) return false;
-  operation.value = GIVEN_BACK;
-  spend(operation);
-  return true;
-}
-
 /** Another operation is made of one, and tells of its failure. Does nothing to what is no promise of `promise()`. @internal */
 export function lendStarted(operation: unknown): void {
   if (isStarted(operation)) operation.trap.lendPromise(operation);
@@ -576,7 +575,10 @@ class Started extends Trap<unknown> implements Waiter {
       }
       trap.attach(this);
     } else if (value === GIVEN_BACK) throw usedTwice(trap);
-    else this.succeed(value);
+    else {
+      this.source.taken = true;
+      this.succeed(value);
+    }
   }
   settled(trap: Trap): void {
     if (trap.succeeded) {
@@ -596,9 +598,12 @@ class Started extends Trap<unknown> implements Waiter {
     const begun = this.pending;
     super.revoke(waiter);
     if (begun) return;
-    const { value } = this.source;
+    const { trap, value, taken } = this.source;
     if (value === undefined) takeBackStarted(this.source);
-    else if (value !== GIVEN_BACK) giveBackStarted(this.source, value);
+    else if (value !== GIVEN_BACK && !taken && !native.isAwaited(this.source) && trap.giveBack(value)) {
+      this.source.value = GIVEN_BACK;
+      spend(this.source);
+    }
   }
   override describe(): string {
     return this.trap.describe();

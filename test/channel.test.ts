@@ -177,6 +177,7 @@ describe('a channel', () => {
     const channel = new Channel<string>();
     const late = new Event();
     const compounds: Array<() => Operation<unknown>> = [
+      () => all<unknown>([race([channel.receive(), late.wait() as never]), late.wait()]),
       () => timeout(1e6, all<unknown>([channel.receive(), late.wait()])),
       () => all<unknown>([all([channel.next()]), late.wait()]),
       () => race<unknown>([timeout(1e6, channel.receive()), late.wait()]),
@@ -194,6 +195,22 @@ describe('a channel', () => {
       expect(yield* on(channel.receive())).toBe('next');
       yield* on(next);
     }
+  });
+
+  both('has several values back in their order', function* () {
+    const channel = new Channel<number>(5);
+    for (const value of [1, 2, 3, 4, 5]) channel.trySend(value);
+    const failing = function* (): Coroutine<never> {
+      yield* sleep(1);
+      throw new Error('expected');
+    };
+    const parts: Array<Operation<unknown>> = [
+      channel.receive(),
+      channel.next(),
+      timeout(9, all<unknown>([channel.receive(), channel.next()])),
+    ];
+    yield* thrownBy(() => all<unknown>([...parts, failing]));
+    expect(yield* rest(channel)).toEqual([1, 2, 3, 4, 5]);
   });
 
   both('has back what came for a race that another had won by then', function* (style) {

@@ -213,6 +213,20 @@ describe('race', () => {
     yield* on(next);
   });
 
+  both('leaves alone what a task has returned that loses: who joined it has it', function* (style) {
+    let disposed = 0;
+    const returned = { [Symbol.dispose]: () => void disposed++ };
+    const done = style.spawn(function* () {
+      yield* on(yieldNow());
+      return returned;
+    });
+    const other = style.spawn(() => on(yieldNow()));
+    expect(yield* on(done)).toBe(returned);
+    yield* on(other);
+    yield* on(race<unknown>([other, done]));
+    expect(disposed).toBe(0);
+  });
+
   both('cancelled from outside cancels a task that is raced, wherever it stands', function* (style) {
     for (const first of [true, false]) {
       const raced = style.spawn(() => on(sleep(1e6)), 'raced');

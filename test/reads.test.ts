@@ -660,6 +660,22 @@ describe('read', () => {
         expect((await taker).map(textOf)).toEqual(['for the taker']);
       }));
 
+    test('that was over, and whose chunk a compound has had, gives it back to nobody', () =>
+      withBoth(async (conn, peer) => {
+        const done = spawn(function* () {});
+        await done;
+        for (const compound of [timeout, race] as const) {
+          const first = of(conn);
+          await peer.write('first');
+          await isThere(first);
+          const taken = compound === timeout ? await timeout(1e6, first) : await race([first, sleep(1e6) as never]);
+          expect(textOf(taken)).toBe('first');
+          await race<unknown>([done, first]);
+          await peer.write('next');
+          expect(text(await conn.readExactly(4))).toBe('next');
+        }
+      }));
+
     test('that was over at once and lost a race has nothing to do with what is read after it', () =>
       withBoth(async (conn, peer) => {
         const done = spawn(function* () {});

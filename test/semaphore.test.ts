@@ -155,6 +155,7 @@ describe('a semaphore', () => {
       () => all<unknown>([sleep(1e6), timeout(1e6, semaphore.acquire())]),
       () => all<unknown>([all([semaphore.acquire()]), sleep(1e6)]),
       () => all<unknown>([semaphore.acquire()]),
+      () => all<unknown>([race([semaphore.acquire(), sleep(1e6) as never]), sleep(1e6)]),
     ];
     for (const compound of compounds) {
       for (const releasedFirst of [true, false]) {
@@ -183,16 +184,19 @@ describe('a semaphore', () => {
 
   both('has its permit back from a coroutine that is ended from outside before it goes on with it', function* () {
     const semaphore = new Semaphore(1);
-    const held = semaphore.tryAcquire()!;
-    const coroutine = (function* (): Coroutine<void> {
-      yield* semaphore.acquire();
-    })();
-    const task = spawn(coroutine);
-    yield* suspended(task as Task<unknown>);
-    held.release();
-    coroutine.return();
-    yield* on(task);
-    expect(semaphore.available).toBe(1);
+    const acquisitions = [() => semaphore.acquire(), () => race([semaphore.acquire(), sleep(1e6) as never])];
+    for (const acquire of acquisitions) {
+      const held = semaphore.tryAcquire()!;
+      const coroutine = (function* (): Coroutine<void> {
+        yield* acquire();
+      })();
+      const task = spawn(coroutine);
+      yield* suspended(task as Task<unknown>);
+      held.release();
+      coroutine.return();
+      yield* on(task);
+      expect(semaphore.available).toBe(1);
+    }
   });
 
   test('can be held before there is a loop, and says so', () => {

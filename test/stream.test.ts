@@ -1,18 +1,6 @@
 import type { Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
-import {
-  all,
-  Cancelled,
-  type Operation,
-  race,
-  type Stream,
-  sleep,
-  type Task,
-  tcp,
-  timeout,
-  yieldNow,
-} from '../src/index.ts';
-import { suspended } from './helpers.ts';
+import { type Stream, type Task, tcp } from '../src/index.ts';
 import { descriptors, needs, residentBytes, script } from './processes.ts';
 import { isStuck, KIB, pattern, settle, stuckWriter, withPeer } from './streams.ts';
 import { both, everywhere, on, pair, readAll, type Scenario, text, thrownBy } from './styles.ts';
@@ -215,37 +203,6 @@ describe('close', () => {
       expect(text(yield* on(fresh.read()))).toBe('fresh');
       for (const end of [firstPeer, secondPeer, freshPeer, fresh, ...streams]) end.destroy();
     }
-  });
-});
-
-describe('what was read for nobody', () => {
-  everywhere('is there for the next who reads, in its place', function* (style) {
-    const [client, server] = yield* pair();
-    const compounds: Array<() => Operation<unknown>> = [
-      () => all<unknown>([server.read(), sleep(1e6)]),
-      () => all<unknown>([sleep(1e6), server.readExactly(3)]),
-      () => all<unknown>([server.readUntil(','), sleep(1e6)]),
-      () => race<unknown>([timeout(1e6, server.readExactly(3)), sleep(1e6)]),
-    ];
-    for (const compound of compounds) {
-      for (let turns = 0; turns < 6; turns++) {
-        const task = style.spawn(() => on(compound()));
-        yield* suspended(task);
-        yield* on(client.write('ab,cd'));
-        for (let i = 0; i < turns; i++) yield* on(yieldNow());
-        task.cancel();
-        let first: Uint8Array | null = null;
-        try {
-          first = (yield* on(task)) as Uint8Array;
-        } catch (error) {
-          expect(error).toBeInstanceOf(Cancelled);
-        }
-        const rest = yield* on(server.readExactly(5 - (first?.length ?? 0)));
-        expect(`${text(first) ?? ''}${text(rest)}`).toBe('ab,cd');
-      }
-    }
-    client.destroy();
-    server.destroy();
   });
 });
 

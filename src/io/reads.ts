@@ -26,6 +26,9 @@ export abstract class ReadTrap<T> extends Trap<T> {
     return null;
   }
 
+  override get revocable(): boolean {
+    return false;
+  }
   protected override undo(): void {
     this.stream.readerLeft();
   }

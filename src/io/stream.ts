@@ -106,12 +106,7 @@ export class Stream extends Descriptor {
   readExactly(n: number, options?: WaitOptions): Operation<Uint8Array> {
     integer(n, 'n', 0, 0x7fffffff);
     const signal = signalOf(options);
-    return compose(
-      'readExactly',
-      () => this.takeExactly(n, signal),
-      [],
-      (value) => n === 0 || this.putBack(value),
-    );
+    return compose('readExactly', () => this.takeExactly(n, signal));
   }
 
   /**
@@ -128,12 +123,7 @@ export class Stream extends Descriptor {
     if (wanted.length === 0) throw new RangeError('delimiter must not be empty');
     integer(limit, 'limit', wanted.length);
     const signal = signalOf(options);
-    return compose(
-      'readUntil',
-      () => this.takeUntil(wanted, limit, signal),
-      [],
-      (value) => this.putBack(value),
-    );
+    return compose('readUntil', () => this.takeUntil(wanted, limit, signal));
   }
 
   /**
