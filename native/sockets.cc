@@ -161,7 +161,7 @@ int64_t clear_stale(const SocketAddress& address) {
   if (::lstat(path, &status) < 0) return errno == ENOENT ? 0 : outcome(-1);
   if (!S_ISSOCK(status.st_mode)) return -ENOTSOCK;
   const Fd probe(static_cast<int>(new_socket(nullptr, AF_UNIX)));
-  if (probe.get() < 0) return outcome(-1);
+  if (probe.get() < 0) return probe.get();
   const int64_t result = outcome(::connect(probe.get(), name_of(address), address.length));
   // EAGAIN: so many wait to be accepted that somebody listens indeed. EPROTOTYPE: it is for datagrams.
   if (result == 0 || result == -EAGAIN || result == -EPROTOTYPE) return -EADDRINUSE;

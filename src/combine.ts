@@ -76,18 +76,18 @@ export function race<T>(items: ReadonlyArray<Contender<T>>): Operation<T> {
   check(items, 'race');
   if (items.length === 0) throw new RangeError('race() of nothing would never be done');
   let won: Contender<T> | undefined;
-  const note = (item: Contender<T>): void => {
+  const noteWinner = (item: Contender<T>): void => {
     won = item;
   };
   return compose(
     'race',
-    () => runRace(items, note),
+    () => runRace(items, noteWinner),
     items,
     (value) => giveBack(won, value),
   );
 }
 
-function* runRace<T>(items: ReadonlyArray<Contender<T>>, won: (item: Contender<T>) => void): Coroutine<T> {
+function* runRace<T>(items: ReadonlyArray<Contender<T>>, noteWinner: (item: Contender<T>) => void): Coroutine<T> {
   const owner = currentTask();
   if (owner.cancelled !== null) throw owner.cancelled;
   const losers = new Scope(owner);
@@ -104,7 +104,7 @@ function* runRace<T>(items: ReadonlyArray<Contender<T>>, won: (item: Contender<T
     const winner = yield* new First(contenders);
     // One that failed may have been cancelled with the owner, and its task is still to be.
     if (winner.succeeded) tasks.delete(winner);
-    won(items[contenders.indexOf(winner)]!);
+    noteWinner(items[contenders.indexOf(winner)]!);
     return winner.take();
   } finally {
     for (const { task } of tasks.values()) task.cancel('another was first');

@@ -17,7 +17,7 @@ import {
   yieldNow,
 } from '../src/index.ts';
 import { Channel, Event, Semaphore } from '../src/sync/index.ts';
-import { suspended, thrown, turnsUntil } from './helpers.ts';
+import { givenUp, suspended, thrown, turnsUntil } from './helpers.ts';
 import { simulate } from './simulated-driver.ts';
 import { both, byAwait, byYield, on, type Scenario, thrownBy } from './styles.ts';
 
@@ -133,25 +133,13 @@ describe('a channel', () => {
 
   both('has lost nothing when who waits is cancelled, late, or gives up', function* (style) {
     const channel = new Channel<string>();
-    const receiver = style.spawn(() => on(channel.receive()));
-    yield* suspended(receiver);
-    receiver.cancel();
-    expect(yield* thrownBy(() => receiver)).toBeInstanceOf(Cancelled);
-    expect(yield* thrownBy(() => timeout(1, channel.receive()))).toMatchObject({ code: 'ERR_TIMEOUT' });
+    yield* givenUp(style, (options) => channel.receive(options));
+    yield* givenUp(style, (options) => channel.next(options));
     expect(channel.waitingToReceive).toBe(0);
     expect(channel.trySend('nobody waits')).toBe(false);
-
-    const sender = style.spawn(() => on(channel.send('cancelled')));
-    yield* suspended(sender);
-    sender.cancel();
-    expect(yield* thrownBy(() => sender)).toBeInstanceOf(Cancelled);
-    const giveUp = new AbortController();
-    const waiting = style.spawn(() => on(channel.send('given up', { signal: giveUp.signal })));
     const patient = style.spawn(() => on(channel.send('patient')));
     yield* suspended(patient);
-    expect(channel.waitingToSend).toBe(2);
-    giveUp.abort('enough');
-    expect(yield* thrownBy(() => waiting)).toBe('enough');
+    yield* givenUp(style, (options) => channel.send('given up', options));
     expect(channel.waitingToSend).toBe(1);
     expect(yield* on(channel.receive())).toBe('patient');
     expect(channel.tryReceive()).toBeUndefined();

@@ -1,10 +1,10 @@
 // Something that happens once, and whom it concerns.
 
 import { describe, expect, test } from 'vitest';
-import { Cancelled, type Coroutine, race, run, runBlocking, sleep, spawn, timeout, yieldNow } from '../src/index.ts';
+import { type Coroutine, race, run, runBlocking, sleep, spawn, yieldNow } from '../src/index.ts';
 import { Event } from '../src/sync/index.ts';
-import { suspended, thrown } from './helpers.ts';
-import { both, on, thrownBy } from './styles.ts';
+import { givenUp, suspended, thrown } from './helpers.ts';
+import { both, on } from './styles.ts';
 
 describe('an event', () => {
   both('wakes all who wait for it, in the order in which they came', function* (style) {
@@ -43,20 +43,12 @@ describe('an event', () => {
   both('forgets who is cancelled, is late or gives up', function* (style) {
     const event = new Event();
     const woken: string[] = [];
-    const cancelled = style.spawn(() => on(event.wait()));
     const patient = style.spawn(function* () {
       yield* on(event.wait());
       woken.push('patient');
     });
     yield* suspended(patient);
-    cancelled.cancel();
-    expect(yield* thrownBy(() => cancelled)).toBeInstanceOf(Cancelled);
-    expect(yield* thrownBy(() => timeout(1, event.wait()))).toMatchObject({ code: 'ERR_TIMEOUT' });
-    const giveUp = new AbortController();
-    const waiting = style.spawn(() => on(event.wait({ signal: giveUp.signal })));
-    yield* suspended(waiting);
-    giveUp.abort('enough');
-    expect(yield* thrownBy(() => waiting)).toBe('enough');
+    yield* givenUp(style, (options) => event.wait(options));
     expect([woken, event.waiting]).toEqual([[], 1]);
     event.set();
     expect(event.waiting).toBe(0);

@@ -4,12 +4,12 @@ import { execFileSync } from 'node:child_process';
 import { closeSync, constants, mkdtempSync, openSync, readdirSync, readSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, onTestFinished } from 'vitest';
-import { type Task, yieldNow } from '../src/index.ts';
+import { afterAll, expect, onTestFinished } from 'vitest';
+import { Cancelled, type Operation, type Task, timeout, type WaitOptions, yieldNow } from '../src/index.ts';
 import { checked, native } from '../src/native.ts';
 import { readTrace, type TraceRecord } from '../src/trace/reader.ts';
 import { folder } from './processes.ts';
-import { on, type Scenario } from './styles.ts';
+import { on, type Scenario, type Style, thrownBy } from './styles.ts';
 
 /** Both ends of something: closed once each, however often somebody asks. */
 class Ends {
@@ -150,6 +150,20 @@ export function thrown(action: () => unknown): unknown {
 /** Lets others run until `condition` holds. */
 export function* turnsUntil(condition: () => boolean): Scenario<void> {
   while (!condition()) yield* on(yieldNow());
+}
+
+/** Waits three times, and is cancelled, late, and gives up: the wait tells each, and has not happened. */
+export function* givenUp(style: Style, wait: (options?: WaitOptions) => Operation<unknown>): Scenario<void> {
+  const cancelled = style.spawn(() => on(wait()));
+  yield* suspended(cancelled);
+  cancelled.cancel();
+  expect(yield* thrownBy(() => cancelled)).toBeInstanceOf(Cancelled);
+  expect(yield* thrownBy(() => timeout(3, wait()))).toMatchObject({ code: 'ERR_TIMEOUT' });
+  const giveUp = new AbortController();
+  const waiting = style.spawn(() => on(wait({ signal: giveUp.signal })));
+  yield* suspended(waiting);
+  giveUp.abort('enough');
+  expect(yield* thrownBy(() => waiting)).toBe('enough');
 }
 
 /** Lets others run until `task` waits for something of ours, or for `what`. */

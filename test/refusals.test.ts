@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { tcp } from '../src/index.ts';
 import { type Child, folder, needs, root, script } from './processes.ts';
+import { injecting } from './strace.ts';
 import { everywhere, on, text, thrownBy } from './styles.ts';
 
 const place = mkdtempSync(join(tmpdir(), 'onewait-refuse-'));
@@ -58,12 +59,6 @@ async function outcomeOf(program: string, limit?: number): Promise<Record<string
     stderr: stderr.replace(/\(.*ONEWAIT_ACCEPT_EXHAUSTED[\s\S]*?where the warning was created\)\n/, ''),
   }).toEqual({ code: 0, stderr: '' });
   return JSON.parse(stdout) as Record<string, unknown>;
-}
-
-/** strace, which has system calls of the program fail ('accept4:error=EMFILE:when=1'), and notes them in `log`. */
-function injecting(what: string, log = '/dev/null'): string[] {
-  needs('strace');
-  return ['strace', '-f', '-qq', '-o', log, '-e', `trace=${what.split(':')[0]}`, '-e', `inject=${what}`];
 }
 
 /** Both ends of a connection, on a listener l. */

@@ -16,7 +16,7 @@ import {
   yieldNow,
 } from '../src/index.ts';
 import { type Permit, Semaphore } from '../src/sync/index.ts';
-import { suspended, thrown, turnsUntil } from './helpers.ts';
+import { givenUp, suspended, thrown, turnsUntil } from './helpers.ts';
 import { simulate } from './simulated-driver.ts';
 import { both, on, thrownBy } from './styles.ts';
 
@@ -95,16 +95,7 @@ describe('a semaphore', () => {
   both('has lost nothing when who waits is cancelled, late, or gives up', function* (style) {
     const semaphore = new Semaphore(1);
     const mine = yield* on(semaphore.acquire());
-    const cancelled = style.spawn(() => on(semaphore.acquire()));
-    yield* suspended(cancelled);
-    cancelled.cancel();
-    expect(yield* thrownBy(() => cancelled)).toBeInstanceOf(Cancelled);
-    expect(yield* thrownBy(() => timeout(1, semaphore.acquire()))).toMatchObject({ code: 'ERR_TIMEOUT' });
-    const giveUp = new AbortController();
-    const waiting = style.spawn(() => on(semaphore.acquire({ signal: giveUp.signal })));
-    yield* suspended(waiting);
-    giveUp.abort('enough');
-    expect(yield* thrownBy(() => waiting)).toBe('enough');
+    yield* givenUp(style, (options) => semaphore.acquire(options));
     mine.release();
     expect(semaphore.available).toBe(1);
   });

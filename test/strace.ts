@@ -6,6 +6,7 @@
 // - What cannot be parsed is an error, and never left out in silence.
 
 import { readFileSync } from 'node:fs';
+import { needs } from './processes.ts';
 
 /** One system call. */
 export interface SystemCall {
@@ -26,6 +27,12 @@ export interface SystemCall {
  */
 export function strace(output: string): string[] {
   return ['strace', '-D', '-f', '-yy', '-qq', '-o', output, '-e', 'trace=%desc,%network,rt_sigreturn'];
+}
+
+/** How to run a program whose system calls fail ('accept4:error=EMFILE:when=1'), and are noted in `log`. */
+export function injecting(what: string, log = '/dev/null'): string[] {
+  needs('strace');
+  return ['strace', '-f', '-qq', '-o', log, '-e', `trace=${what.split(':')[0]}`, '-e', `inject=${what}`];
 }
 
 /** The calls of thread `tid`, in order. One that did not return, because the process ended, is left out. */

@@ -18,8 +18,9 @@ import {
   unix,
   yieldNow,
 } from '../src/index.ts';
-import { openDescriptors, suspended, thrown, turnsUntil } from './helpers.ts';
+import { givenUp, openDescriptors, suspended, thrown, turnsUntil } from './helpers.ts';
 import { Child, folder, needs, onewait, script } from './processes.ts';
+import { injecting } from './strace.ts';
 import { both, everywhere, on, readAll, type Scenario, type Style, text, thrownBy } from './styles.ts';
 import { until } from './until.ts';
 
@@ -221,7 +222,6 @@ describe('listening at a path', () => {
   });
 
   test('leaves no file and no descriptor when the system refuses a part of it', async () => {
-    needs('strace');
     for (const [refused, code] of [
       ['fchmod:error=EPERM', 'EPERM'],
       ['bind:error=EACCES', 'EACCES'],
@@ -237,26 +237,14 @@ describe('listening at a path', () => {
           try { yield* unix.listen({ path: ${JSON.stringify(path)} }); } catch (error) { failed = error; }
           console.log(failed.syscall, failed.code, existsSync(${JSON.stringify(path)}), readdirSync('/proc/self/fd').length - before);
         });`,
-        {
-          wrap: [
-            'strace',
-            '-f',
-            '-qq',
-            '-o',
-            '/dev/null',
-            '-e',
-            `trace=${refused.split(':')[0]}`,
-            '-e',
-            `inject=${refused}`,
-          ],
-        },
+        { wrap: injecting(refused) },
       );
       expect(await child.end()).toMatchObject({ code: 0, stdout: `listen ${code} false 0\n`, stderr: '' });
     }
   });
 
   test('is not put off by a file that cannot be looked at, and leaves what is for datagrams', async () => {
-    needs('strace', 'socat');
+    needs('socat');
     const path = free();
     const child = script(
       `import { unix } from 'onewait';
@@ -267,34 +255,14 @@ describe('listening at a path', () => {
         l.close();
         console.log('closed');
       });`,
-      {
-        wrap: [
-          'strace',
-          '-f',
-          '-qq',
-          '-o',
-          '/dev/null',
-          '-P',
-          path,
-          '-e',
-          'trace=statx',
-          '-e',
-          'inject=statx:error=EACCES',
-        ],
-      },
+      { wrap: [...injecting('statx:error=EACCES'), '-P', path] },
     );
     expect(await child.end()).toMatchObject({ code: 0, stdout: 'closed\n', stderr: '' });
 
     const datagrams = free();
     const other = new Child('socat', ['-u', `UNIX-RECV:${datagrams}`, 'OPEN:/dev/null']);
     await until('it is there', () => existsSync(datagrams));
-    await run(function* () {
-      try {
-        yield* unix.listen({ path: datagrams });
-      } catch (error) {
-        expect(error).toMatchObject({ code: 'EADDRINUSE' });
-      }
-    });
+    await expect(run(() => unix.listen({ path: datagrams }))).rejects.toMatchObject({ code: 'EADDRINUSE' });
     expect(existsSync(datagrams)).toBe(true);
     other.process.kill('SIGTERM');
     await other.end();
@@ -353,20 +321,11 @@ describe('connecting to a path', () => {
     const path = free();
     const [listener, waiting] = yield* crowded(path);
     const before = openDescriptors();
-    const cancelled = style.spawn(() => on(unix.connect({ path })));
-    yield* suspended(cancelled);
-    cancelled.cancel();
-    expect(yield* thrownBy(() => cancelled)).toBeInstanceOf(Cancelled);
-    expect(yield* thrownBy(() => timeout(3, unix.connect({ path })))).toMatchObject({ code: 'ERR_TIMEOUT' });
-    const giveUp = new AbortController();
-    const waits = style.spawn(() => on(unix.connect({ path, signal: giveUp.signal })));
-    yield* suspended(waits);
-    giveUp.abort('enough');
-    expect(yield* thrownBy(() => waits)).toBe('enough');
+    yield* givenUp(style, (options) => unix.connect({ path, ...options }));
     expect(yield* thrownBy(() => unix.connect({ path, signal: AbortSignal.abort('before') }))).toBe('before');
     expect(openDescriptors()).toBe(before);
-    expect(waits.loop.timers.size).toBe(0);
     const closed = style.spawn(() => on(unix.connect({ path })));
+    expect(closed.loop.timers.size).toBe(0);
     yield* suspended(closed);
     listener.close();
     expect(yield* thrownBy(() => closed)).toMatchObject({ code: 'ENOENT' });

@@ -10,23 +10,14 @@ import type { Operation } from '../operation.ts';
 import { shownAs } from '../util.ts';
 import { integer, signalOf, type WaitOptions } from '../validate.ts';
 import { Fifo } from './fifo.ts';
-import { type NameOption, named, type Place, Queued, WaitQueue } from './wait-queue.ts';
+import { type NameOption, named, Queued, WaitQueue } from './wait-queue.ts';
 
 class Send<T> extends Queued<void> {
   readonly item: T;
-  private readonly channel: Channel<T>;
 
-  constructor(channel: Channel<T>, queue: Place, item: T, signal: AbortSignal | undefined) {
+  constructor(queue: WaitQueue<Send<T>>, item: T, signal: AbortSignal | undefined) {
     super(queue, signal);
-    this.channel = channel;
     this.item = item;
-  }
-
-  protected override begin(): void {
-    this.channel.beginSend(this);
-  }
-  override describe(): string {
-    return `${this.channel} to take a value`;
   }
 }
 
@@ -34,7 +25,7 @@ class Send<T> extends Queued<void> {
 abstract class Receiver<T, R> extends Queued<R> {
   protected readonly channel: Channel<T>;
 
-  constructor(channel: Channel<T>, queue: Place, signal: AbortSignal | undefined) {
+  constructor(channel: Channel<T>, queue: WaitQueue<AnyReceiver<T>>, signal: AbortSignal | undefined) {
     super(queue, signal);
     this.channel = channel;
   }
@@ -42,13 +33,6 @@ abstract class Receiver<T, R> extends Queued<R> {
   abstract receive(item: T): void;
   /** There will be none, and that is no failure of whoever sent. */
   abstract end(): void;
-
-  protected override begin(): void {
-    this.channel.beginReceive(this as unknown as AnyReceiver<T>);
-  }
-  override describe(): string {
-    return `${this.channel} to have a value`;
-  }
 }
 
 class Receive<T> extends Receiver<T, T> {
@@ -87,8 +71,21 @@ export class Channel<T> implements OperationIterator<T> {
   readonly capacity: number;
   private readonly name: string;
   private readonly items: Fifo<T> = new Fifo();
-  private readonly senders: WaitQueue<Send<T>> = new WaitQueue();
-  private readonly receivers: WaitQueue<AnyReceiver<T>> = new WaitQueue();
+  private readonly senders: WaitQueue<Send<T>> = new WaitQueue(
+    () => `${this} to take a value`,
+    (sender) => {
+      if (this.trySend(sender.item)) sender.succeed(undefined);
+      else this.senders.push(sender);
+    },
+  );
+  private readonly receivers: WaitQueue<AnyReceiver<T>> = new WaitQueue(
+    () => `${this} to have a value`,
+    (receiver) => {
+      if (this.hasValue) receiver.receive(this.take());
+      else if (this.ended) this.end(receiver);
+      else this.receivers.push(receiver);
+    },
+  );
   private ended = false;
   private error: unknown;
 
@@ -119,7 +116,7 @@ export class Channel<T> implements OperationIterator<T> {
 
   /** Waits until somebody has the value, or there is room for it. @throws ClosedError when it is closed: nobody will have it */
   send(item: T, options?: WaitOptions): Operation<void> {
-    return new Send(this, this.senders, item, signalOf(options));
+    return new Send(this.senders, item, signalOf(options));
   }
 
   /** Sends without waiting, from anywhere, also from a callback of Node's. False: there is no room. @throws ClosedError */
@@ -194,19 +191,6 @@ export class Channel<T> implements OperationIterator<T> {
   private end(receiver: AnyReceiver<T>): void {
     if (this.error === undefined) receiver.end();
     else receiver.fail(this.error);
-  }
-
-  /** @internal */
-  beginSend(sender: Send<T>): void {
-    if (this.trySend(sender.item)) sender.succeed(undefined);
-    else this.senders.push(sender);
-  }
-
-  /** @internal */
-  beginReceive(receiver: AnyReceiver<T>): void {
-    if (this.hasValue) receiver.receive(this.take());
-    else if (this.ended) this.end(receiver);
-    else this.receivers.push(receiver);
   }
 
   /** Who received it is not there any more: it is for the next. @internal */

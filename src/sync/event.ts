@@ -3,23 +3,7 @@
 import type { Operation } from '../operation.ts';
 import { shownAs } from '../util.ts';
 import { signalOf, type WaitOptions } from '../validate.ts';
-import { type NameOption, named, type Place, Queued, WaitQueue } from './wait-queue.ts';
-
-class Wait extends Queued<void> {
-  private readonly awaited: Event;
-
-  constructor(event: Event, queue: Place, signal: AbortSignal | undefined) {
-    super(queue, signal);
-    this.awaited = event;
-  }
-
-  protected override begin(): void {
-    this.awaited.begin(this);
-  }
-  override describe(): string {
-    return String(this.awaited);
-  }
-}
+import { type NameOption, named, Queued, WaitQueue } from './wait-queue.ts';
 
 /**
  * Something that happens once: whoever waits for it goes on then, and whoever waits later does not wait. It cannot be taken back, as in trio: for the
@@ -27,7 +11,13 @@ class Wait extends Queued<void> {
  */
 export class Event {
   private readonly name: string;
-  private readonly waits: WaitQueue<Wait> = new WaitQueue();
+  private readonly waits: WaitQueue<Queued<void>> = new WaitQueue(
+    () => String(this),
+    (wait) => {
+      if (this.happened) wait.succeed(undefined);
+      else this.waits.push(wait);
+    },
+  );
   private happened = false;
 
   constructor(options?: NameOption) {
@@ -51,17 +41,11 @@ export class Event {
 
   /** Waits until it has happened. */
   wait(options?: WaitOptions): Operation<void> {
-    return new Wait(this, this.waits, signalOf(options));
+    return new Queued(this.waits, signalOf(options));
   }
 
   toString(): string {
     return `event${this.name}`;
-  }
-
-  /** @internal */
-  begin(wait: Wait): void {
-    if (this.happened) wait.succeed(undefined);
-    else this.waits.push(wait);
   }
 }
 

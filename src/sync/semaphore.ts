@@ -5,7 +5,7 @@ import type { Operation } from '../operation.ts';
 import type { Task } from '../task.ts';
 import { shownAs } from '../util.ts';
 import { integer, signalOf, type WaitOptions } from '../validate.ts';
-import { type NameOption, named, type Place, Queued, WaitQueue } from './wait-queue.ts';
+import { type NameOption, named, Queued, WaitQueue } from './wait-queue.ts';
 
 /** How many of those who hold it a description names. */
 const MOST_NAMED = 3;
@@ -36,22 +36,9 @@ export class Permit {
 }
 
 class Acquire extends Queued<Permit> {
-  private readonly semaphore: Semaphore;
-
-  constructor(semaphore: Semaphore, queue: Place, signal: AbortSignal | undefined) {
-    super(queue, signal);
-    this.semaphore = semaphore;
-  }
-
-  protected override begin(): void {
-    this.semaphore.begin(this);
-  }
   override giveBack(permit: Permit): boolean {
     permit.release();
     return true;
-  }
-  override describe(): string {
-    return String(this.semaphore);
   }
 }
 
@@ -61,7 +48,14 @@ class Acquire extends Queued<Permit> {
  */
 export class Semaphore {
   private readonly name: string;
-  private readonly waits: WaitQueue<Acquire> = new WaitQueue();
+  private readonly waits: WaitQueue<Acquire> = new WaitQueue(
+    () => String(this),
+    (wait) => {
+      // Who waits is never passed by: there is no permit while anybody does.
+      if (this.available > 0) wait.succeed(this.give(wait.task));
+      else this.waits.push(wait);
+    },
+  );
   private readonly held: Set<Permit> = new Set();
   private readonly permits: number;
 
@@ -83,7 +77,7 @@ export class Semaphore {
 
   /** Waits for a permit, which is to be released: `const permit = yield* semaphore.acquire(); try { ... } finally { permit.release(); }`. */
   acquire(options?: WaitOptions): Operation<Permit> {
-    return new Acquire(this, this.waits, signalOf(options));
+    return new Acquire(this.waits, signalOf(options));
   }
 
   /** A permit without waiting, or null: there is none. */
@@ -106,13 +100,6 @@ export class Semaphore {
     const permit = new Permit(this, task);
     this.held.add(permit);
     return permit;
-  }
-
-  /** @internal */
-  begin(wait: Acquire): void {
-    // Who waits is never passed by: there is no permit while anybody does.
-    if (this.available > 0) wait.succeed(this.give(wait.task));
-    else this.waits.push(wait);
   }
 
   /** @internal */

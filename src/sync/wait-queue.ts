@@ -4,13 +4,15 @@ import { Trap } from '../operation.ts';
 import { inspect } from '../util.ts';
 import { received } from '../validate.ts';
 
-/** Where a wait stands, until it leaves. */
-export interface Place {
+/** A queue, to who stands in it. */
+interface Place {
+  enter(wait: Queued<unknown>): void;
   remove(wait: Queued<unknown>): void;
+  what(): string;
 }
 
 /** A wait in a queue. Only other tasks can end it, or code of Node's own, never the kernel: it does not keep the process alive. */
-export abstract class Queued<T> extends Trap<T> {
+export class Queued<T> extends Trap<T> {
   private readonly queue: Place;
   /** @internal */
   before: this | null = null;
@@ -22,8 +24,14 @@ export abstract class Queued<T> extends Trap<T> {
     this.queue = queue;
   }
 
+  protected override begin(): void {
+    this.queue.enter(this);
+  }
   protected override undo(): void {
     this.queue.remove(this);
+  }
+  override describe(): string {
+    return this.queue.what();
   }
 
   protected override get wakeable(): boolean {
@@ -33,9 +41,18 @@ export abstract class Queued<T> extends Trap<T> {
 
 /** In order, and whoever is cancelled leaves at once, wherever it stands: a hundred thousand may. */
 export class WaitQueue<W extends Queued<unknown>> {
+  /** Who stands here waits for what. */
+  readonly what: () => string;
+  /** Settles a wait that begins, or has it stand here. */
+  readonly enter: (wait: W) => void;
   private first: W | null = null;
   private last: W | null = null;
   private count = 0;
+
+  constructor(what: () => string, enter: (wait: W) => void) {
+    this.what = what;
+    this.enter = enter;
+  }
 
   /** How many wait. */
   get size(): number {

@@ -38,7 +38,7 @@ export function printTree(heading: string, loop: Loop | null): void {
     let rest: Uint8Array = Buffer.from(`onewait: ${heading}${taskTree(loop).join('\n')}\n`);
     while (rest.length > 0) rest = rest.subarray(writeSync(2, rest));
   } catch {
-    // Nobody listens, or a pipe is full: a program must not wait for who looks on.
+    // Nobody listens, or a pipe is full, or a name of the program's cannot be had: it must not fail, or wait, for who looks on.
   }
 }
 
